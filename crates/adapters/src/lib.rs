@@ -1,0 +1,1 @@
+//! What the engine's traits are on the outside: sources, picture decoders, model runtimes, sinks.

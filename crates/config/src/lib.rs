@@ -1,0 +1,1 @@
+//! The configuration as written (RawConfig) and as checked (a Plan that cannot be wrong).

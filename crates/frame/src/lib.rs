@@ -1,0 +1,1 @@
+//! The words of omma: cameras, frames, payloads, results. No I/O, no threads.

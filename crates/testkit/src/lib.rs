@@ -1,0 +1,1 @@
+//! Conformance suites for the engine's traits, fault doubles, clocks.
