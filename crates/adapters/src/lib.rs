@@ -1,1 +1,8 @@
 //! What the engine's traits are on the outside: sources, picture decoders, model runtimes, sinks.
+//!
+//! The folders bear the names of the engine's stages. No adapter knows another; each native library is one feature.
+
+pub mod source;
+pub mod picture;
+pub mod infer;
+pub mod sink;

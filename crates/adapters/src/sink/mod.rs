@@ -1,0 +1,1 @@
+//! Sinks: JSON lines and null.

@@ -1,0 +1,1 @@
+//! Sources: synthetic cameras, folders of pictures, MJPEG over HTTP and from files.

@@ -1,0 +1,47 @@
+//! Where results go. A sink lives on its own writer thread with its own bounded buffer, so that a full one delays
+//! nobody but the cameras that publish to it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use omma_frame::FrameResult;
+
+use crate::cameras::Camera;
+
+/// When to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    Now,
+    /// After a pause that grows with each failure in a row.
+    Backoff,
+    /// The same results will fail the same way: drop them by name and go on.
+    Never,
+}
+
+/// Takes results, in order for each camera.
+pub trait Sink: Send {
+    /// Publishes results in the order given and returns once they are as durable as this sink promises. `cameras` is
+    /// the table that the results' indexes point into.
+    ///
+    /// # Errors
+    /// [`SinkError`] says how many of the results, from the front, are published all the same.
+    fn publish(&mut self, results: &[FrameResult], cameras: &[Arc<Camera>]) -> Result<(), SinkError>;
+}
+
+/// A failed publication.
+#[derive(Debug)]
+pub struct SinkError {
+    pub sink: String,
+    /// Results from the front of the call that are published; they are not given again.
+    pub published: usize,
+    pub message: String,
+    pub retry: Retry,
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.sink, self.message)
+    }
+}
+
+impl std::error::Error for SinkError {}

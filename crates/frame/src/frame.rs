@@ -1,0 +1,20 @@
+//! One picture of one camera on its way through the engine.
+
+use crate::{CameraIndex, Mono, Payload, UnixNanos};
+
+/// What a source needs to acknowledge a frame (a Redis entry id, a file offset, ...). Opaque to the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
+pub struct Token(pub u64, pub u64);
+
+/// A frame has one owner at a time, and whoever owns it must settle it or hand it on.
+#[must_use = "a frame must be settled or handed on"]
+#[derive(Debug)]
+pub struct Frame {
+    pub camera: CameraIndex,
+    /// The camera's own count of its pictures; a gap in it means frames lost before they reached us.
+    pub sequence: u64,
+    pub token: Token,
+    pub captured_at: UnixNanos,
+    pub received_at: Mono,
+    pub payload: Payload,
+}
