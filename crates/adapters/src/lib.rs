@@ -2,7 +2,7 @@
 //!
 //! The folders bear the names of the engine's stages. No adapter knows another; each native library is one feature.
 
-pub mod source;
-pub mod picture;
 pub mod infer;
+pub mod picture;
 pub mod sink;
+pub mod source;

@@ -134,19 +134,32 @@ impl BatchTensor {
         &all[..count * self.slot_bytes]
     }
 
-    /// The slots, each for one decoder to fill.
+    /// All slots, each for one decoder to fill. Slots without bytes (a model that looks at nothing) are empty slices.
     pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let (slots, size) = (self.slots, self.slot_bytes);
+        let mut rest = self.all_mut();
+        (0..slots).map(move |_| {
+            let (slot, tail) = std::mem::take(&mut rest).split_at_mut(size);
+            rest = tail;
+            slot
+        })
+    }
+
+    /// One slot. Panics beyond the last: the engine never asks for more than it made.
+    pub fn slot_mut(&mut self, index: usize) -> &mut [u8] {
+        let size = self.slot_bytes;
+        &mut self.all_mut()[index * size..(index + 1) * size]
+    }
+
+    fn all_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and `self` is borrowed exclusively.
-        let all = unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<u8>(), self.slots * self.slot_bytes) };
-        all.chunks_exact_mut(self.slot_bytes.max(1))
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<u8>(), self.slots * self.slot_bytes) }
     }
 
     /// Closes the gap that a failed slot leaves: moves the content of slot `from` to slot `to`.
     pub fn move_slot(&mut self, from: usize, to: usize) {
         let size = self.slot_bytes;
-        // SAFETY: as in `slots_mut`.
-        let all = unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<u8>(), self.slots * size) };
-        all.copy_within(from * size..(from + 1) * size, to * size);
+        self.all_mut().copy_within(from * size..(from + 1) * size, to * size);
     }
 }
 

@@ -63,7 +63,9 @@ impl fmt::Display for CameraIdError {
         match self {
             Self::Empty => f.write_str("a camera id is empty, expected 1 to 256 bytes"),
             Self::TooLong { bytes } => write!(f, "a camera id has {bytes} bytes, expected at most {ID_BYTES_MAX}"),
-            Self::ControlCharacter { at } => write!(f, "a camera id holds a control character at byte {at}, expected printable text"),
+            Self::ControlCharacter { at } => {
+                write!(f, "a camera id holds a control character at byte {at}, expected printable text")
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One picture of one camera on its way through the engine.
 
-use crate::{CameraIndex, Mono, Payload, UnixNanos};
+use crate::{CameraIndex, DropReason, Mono, Payload, UnixNanos};
 
 /// What a source needs to acknowledge a frame (a Redis entry id, a file offset, ...). Opaque to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
@@ -17,4 +17,33 @@ pub struct Frame {
     pub captured_at: UnixNanos,
     pub received_at: Mono,
     pub payload: Payload,
+}
+
+/// A frame as a source hands it over, before its shard has looked at it.
+#[derive(Debug)]
+pub struct Arrival {
+    pub camera: CameraIndex,
+    /// The producer's own count, if it sends one; otherwise the shard counts.
+    pub sequence: Option<u64>,
+    /// When the picture was taken, if the producer says so; otherwise the time of arrival.
+    pub captured_at: Option<UnixNanos>,
+    pub payload: Payload,
+    pub token: Token,
+}
+
+/// A frame's fate as its source hears it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    pub camera: CameraIndex,
+    pub sequence: u64,
+    pub token: Token,
+    pub fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Its result is in the sink.
+    Published,
+    /// [`DropReason::Shutdown`] means: not done, deliver it again.
+    Dropped(DropReason),
 }

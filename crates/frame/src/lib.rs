@@ -10,7 +10,7 @@ mod payload;
 mod time;
 
 pub use camera::{CameraId, CameraIdError, CameraIndex};
-pub use frame::{Frame, Token};
+pub use frame::{Arrival, Fate, Frame, Settlement, Token};
 pub use outcome::{ClassScore, Detection, DropReason, FrameResult, Outcome, Output, OwnedTensor, Timing};
 pub use payload::{Payload, PixelFormat, RawPicture, Size};
 pub use time::{Mono, UnixNanos};

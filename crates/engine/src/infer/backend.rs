@@ -144,10 +144,13 @@ pub enum Device {
     Remote,
 }
 
+/// Loads copy number `n` of a model.
+pub type OpenInstance = Box<dyn Fn(usize) -> Result<Box<dyn Backend>, BackendError> + Send + Sync>;
+
 /// How a model's instances come to be.
 pub enum Opener {
     /// `open(instance)` loads one more copy; called on the thread that will own it, again after it broke.
-    Blocking(Box<dyn Fn(usize) -> Result<Box<dyn Backend>, BackendError> + Send + Sync>),
+    Blocking(OpenInstance),
     /// One shared client for all requests.
     Async(std::sync::Arc<dyn AsyncBackend>),
 }

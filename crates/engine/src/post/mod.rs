@@ -36,3 +36,4 @@ impl fmt::Display for OutputError {
 }
 
 impl std::error::Error for OutputError {}
+pub mod reorder;

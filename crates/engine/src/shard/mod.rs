@@ -1,1 +1,190 @@
-//! What a camera's policy says of a frame before anything is decoded.
+//! The shards of one reader: what a camera's policy says of a frame before anything is decoded.
+//!
+//! Pure but for the ledger's counters, which it alone writes for its cameras: it admits arrivals (sequence, gaps,
+//! duplicates, bounds), knows how much room each camera has, and hears every settlement.
+
+use std::sync::Arc;
+
+use omma_frame::{Arrival, CameraIndex, DropReason, Fate, Frame, Mono, Settlement, UnixNanos};
+
+use crate::cameras::{Camera, Delivery};
+use crate::ledger::{CameraCounters, Ledger};
+
+/// A sequence number that lies at most this far behind the expected one is a duplicate; one further behind, a camera
+/// that counts anew.
+const DUPLICATE_WINDOW: u64 = 1024;
+
+/// One camera as its shard sees it.
+struct State {
+    delivery: Delivery,
+    model: u32,
+    route: u32,
+    waiting_frames_max: u32,
+    in_flight_frames_max: u32,
+    in_flight: u32,
+    next_sequence: u64,
+    counters: Arc<CameraCounters>,
+}
+
+/// An admitted frame and what the next stages need to know of its camera.
+#[derive(Debug)]
+pub struct Admitted {
+    pub frame: Frame,
+    pub model: usize,
+    /// When it becomes too old; `None`: never.
+    pub expires: Option<Mono>,
+    /// How many frames of its camera may wait for a batch; `None`: as many as are let in.
+    pub room: Option<u32>,
+}
+
+pub struct Shards {
+    ledger: Arc<Ledger>,
+    payload_bytes_max: usize,
+    read_frames_max: usize,
+    /// By camera index; cameras of other readers have none.
+    states: Vec<Option<Box<State>>>,
+    in_flight: usize,
+    /// Frames in flight of `every` cameras, by route.
+    every_in_flight: Vec<usize>,
+}
+
+/// What keeps `every` cameras from being read.
+pub struct Pressure {
+    /// By model: its desk holds as many frames as it may.
+    pub model_full: Vec<bool>,
+    /// By route: the most frames of `every` cameras that this reader may have in flight, so that the route's sinks
+    /// never hold more than their buffers.
+    pub route_frames_max: Vec<usize>,
+}
+
+impl Shards {
+    #[must_use]
+    pub fn new(ledger: Arc<Ledger>, payload_bytes_max: usize, read_frames_max: usize) -> Self {
+        Self {
+            ledger,
+            payload_bytes_max,
+            read_frames_max,
+            states: Vec::new(),
+            in_flight: 0,
+            every_in_flight: Vec::new(),
+        }
+    }
+
+    /// Takes ownership of a camera.
+    pub fn own(&mut self, camera: &Camera) {
+        let slot = camera.index.slot();
+        if self.states.len() <= slot {
+            self.states.resize_with(slot + 1, || None);
+        }
+        let plan = &camera.plan;
+        if self.every_in_flight.len() <= plan.route {
+            self.every_in_flight.resize(plan.route + 1, 0);
+        }
+        self.states[slot] = Some(Box::new(State {
+            delivery: plan.delivery,
+            model: u32::try_from(plan.model).unwrap_or(u32::MAX),
+            route: u32::try_from(plan.route).unwrap_or(u32::MAX),
+            waiting_frames_max: plan.waiting_frames_max,
+            in_flight_frames_max: plan.in_flight_frames_max,
+            in_flight: 0,
+            next_sequence: 0,
+            counters: self.ledger.counters(camera.index),
+        }));
+    }
+
+    /// Looks at an arrival. Whatever it returns, the frame has been received; an `Err` has been settled here and now,
+    /// and only its source need hear of it.
+    ///
+    /// # Errors
+    /// The settlement of a frame that may not go on. `None` if the camera is not owned here: a fault of its source.
+    pub fn admit(&mut self, arrival: Arrival, now: Mono, unix: UnixNanos) -> Result<Admitted, Option<Settlement>> {
+        let Some(Some(state)) = self.states.get_mut(arrival.camera.slot()) else { return Err(None) };
+        let fate = |sequence, reason| {
+            Some(Settlement { camera: arrival.camera, sequence, token: arrival.token, fate: Fate::Dropped(reason) })
+        };
+        state.counters.receive();
+        let sequence = match arrival.sequence {
+            None => state.next_sequence,
+            Some(sequence) if sequence >= state.next_sequence => {
+                // The first frame only tells where the camera's count stands.
+                if state.next_sequence > 0 {
+                    state.counters.lose_upstream(sequence - state.next_sequence);
+                }
+                sequence
+            }
+            Some(sequence) if state.next_sequence - sequence <= DUPLICATE_WINDOW && sequence > 0 => {
+                state.counters.drop_for(DropReason::Duplicate);
+                return Err(fate(sequence, DropReason::Duplicate));
+            }
+            Some(restarted) => restarted,
+        };
+        state.next_sequence = sequence.wrapping_add(1);
+        let bytes = arrival.payload.byte_len();
+        let unfit = match bytes {
+            0 => Some(DropReason::PayloadEmpty),
+            bytes if bytes > self.payload_bytes_max => Some(DropReason::PayloadTooLarge),
+            _ => None,
+        };
+        if let Some(reason) = unfit {
+            state.counters.drop_for(reason);
+            return Err(fate(sequence, reason));
+        }
+        state.in_flight += 1;
+        self.in_flight += 1;
+        let (expires, room) = match state.delivery {
+            Delivery::Latest { age_max } => (Some(now.plus(age_max)), Some(state.waiting_frames_max)),
+            Delivery::Every => {
+                self.every_in_flight[state.route as usize] += 1;
+                (None, None)
+            }
+        };
+        Ok(Admitted {
+            frame: Frame {
+                camera: arrival.camera,
+                sequence,
+                token: arrival.token,
+                captured_at: arrival.captured_at.unwrap_or(unix),
+                received_at: now,
+                payload: arrival.payload,
+            },
+            model: state.model as usize,
+            expires,
+            room,
+        })
+    }
+
+    /// A frame that was admitted has met its fate.
+    pub fn settle(&mut self, settlement: &Settlement) {
+        let Some(Some(state)) = self.states.get_mut(settlement.camera.slot()) else { return };
+        state.in_flight = state.in_flight.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if state.delivery == Delivery::Every {
+            let every = &mut self.every_in_flight[state.route as usize];
+            *every = every.saturating_sub(1);
+        }
+        match settlement.fate {
+            Fate::Published => state.counters.publish(),
+            Fate::Dropped(reason) => state.counters.drop_for(reason),
+        }
+    }
+
+    /// How many frames the camera may deliver now.
+    #[must_use]
+    pub fn room(&self, camera: CameraIndex, pressure: &Pressure) -> usize {
+        let Some(Some(state)) = self.states.get(camera.slot()) else { return 0 };
+        if state.delivery != Delivery::Every {
+            return self.read_frames_max;
+        }
+        let (model, route) = (state.model as usize, state.route as usize);
+        if pressure.model_full[model] || self.every_in_flight[route] >= pressure.route_frames_max[route] {
+            return 0;
+        }
+        self.read_frames_max.min(state.in_flight_frames_max.saturating_sub(state.in_flight) as usize)
+    }
+
+    /// Frames admitted and not yet settled.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+}

@@ -1,6 +1,8 @@
 //! Where results go. A sink lives on its own writer thread with its own bounded buffer, so that a full one delays
 //! nobody but the cameras that publish to it.
 
+pub mod buffer;
+
 use std::fmt;
 use std::sync::Arc;
 

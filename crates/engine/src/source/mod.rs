@@ -4,19 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use omma_frame::{CameraIndex, DropReason, Payload, Token, UnixNanos};
-
-/// A frame as a source hands it over, before the shard has looked at it.
-#[derive(Debug)]
-pub struct Arrival {
-    pub camera: CameraIndex,
-    /// The producer's own count, if it sends one; otherwise the shard counts.
-    pub sequence: Option<u64>,
-    /// When the picture was taken, if the producer says so; otherwise the time of arrival.
-    pub captured_at: Option<UnixNanos>,
-    pub payload: Payload,
-    pub token: Token,
-}
+use omma_frame::CameraIndex;
+pub use omma_frame::{Arrival, Fate, Settlement};
 
 /// How many frames each camera may deliver now. A source must not exceed it: a camera without room is not read
 /// (its frames stay where they are), and the others never notice.
@@ -34,23 +23,6 @@ pub enum Polled {
     Open,
     /// Every camera of this source has ended for good: a file was read to its end.
     Ended,
-}
-
-/// A frame's fate as its source hears it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settlement {
-    pub camera: CameraIndex,
-    pub sequence: u64,
-    pub token: Token,
-    pub fate: Fate,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// Its result is in the sink.
-    Published,
-    /// [`DropReason::Shutdown`] means: not done, deliver it again.
-    Dropped(DropReason),
 }
 
 /// Where the frames of some cameras come from. Lives on one reader thread.

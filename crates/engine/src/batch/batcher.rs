@@ -1,0 +1,260 @@
+//! The batcher: per-camera queues served in turn, a lane for direct requests before them, and the decision to close.
+//!
+//! A batch closes when it is full, when its oldest frame's wait is over, or as soon as an instance is idle and waiting
+//! would gain nothing. What an instance gains by waiting is company: frames that come within a small part of the time
+//! that the batch itself will take. So an idle instance lingers for that part (a twentieth) after the last arrival, and
+//! no longer: a lone frame pays 5%, and callers that come back together after each batch are served together.
+//!
+//! A frame's ordinal, its place in its camera's order of results, is given when it leaves: an overtaken or expired frame
+//! never had one, so nobody waits for it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use omma_frame::{CameraIndex, Mono};
+
+use super::oldest::Oldest;
+use crate::plan::BatchPlan;
+
+/// The part of a batch's own duration that an idle instance waits for company.
+const LINGER_DIVISOR: u32 = 20;
+
+/// A frame on its way into the batcher.
+#[derive(Debug)]
+pub struct Entry<T> {
+    pub arrived: Mono,
+    /// When it becomes too old to be worth inferring; `None`: never.
+    pub expires: Option<Mono>,
+    pub item: T,
+}
+
+/// A frame on its way out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Taken<T> {
+    pub item: T,
+    /// Dense from 0 for each camera; 0 for direct requests, which have no order.
+    pub ordinal: u64,
+}
+
+/// What [`Batcher::take`] decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// A batch (or at least an expired frame) was handed out.
+    Ready,
+    /// Nothing worth taking before this time, unless something arrives.
+    WaitUntil(Mono),
+    /// Nothing waits.
+    Empty,
+}
+
+pub struct Batcher<T> {
+    plan: BatchPlan,
+    /// Between `plan.size` and `plan.size_max`, following the depth.
+    target: usize,
+    cameras: Vec<Queue<T>>,
+    /// Cameras with waiting frames, in turn.
+    turn: VecDeque<u32>,
+    direct: Queue<T>,
+    direct_waiting_max: usize,
+    /// At or above zero the next slot goes to the direct lane; moves by each lane's share while both wait.
+    direct_balance: i32,
+    waiting_stream: usize,
+    oldest: Oldest,
+    last_arrival: Mono,
+    /// A moving average of what a batch takes.
+    service: Duration,
+}
+
+struct Queue<T> {
+    items: VecDeque<Entry<T>>,
+    /// Items that ever left, to a batch or not.
+    gone: u64,
+    next_ordinal: u64,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { items: VecDeque::new(), gone: 0, next_ordinal: 0 }
+    }
+}
+
+impl<T> Queue<T> {
+    fn pop(&mut self) -> Option<Entry<T>> {
+        let entry = self.items.pop_front()?;
+        self.gone += 1;
+        Some(entry)
+    }
+}
+
+/// The direct lane's number among the queues.
+const DIRECT: u32 = u32::MAX;
+
+impl<T> Batcher<T> {
+    /// `direct_waiting_max` bounds the direct lane; cameras bound themselves by the room given with each push.
+    #[must_use]
+    pub fn new(plan: BatchPlan, direct_waiting_max: usize) -> Self {
+        Self {
+            plan,
+            target: plan.size.clamp(1, plan.size_max.max(1)),
+            cameras: Vec::new(),
+            turn: VecDeque::new(),
+            direct: Queue::default(),
+            direct_waiting_max,
+            direct_balance: 0,
+            waiting_stream: 0,
+            oldest: Oldest::default(),
+            last_arrival: Mono(0),
+            service: Duration::ZERO,
+        }
+    }
+
+    /// Adds a camera's frame. If more than `room` of its frames then wait, the oldest comes back: whoever brought the
+    /// new one settles it as overtaken. `None` for `room`: no bound here (the camera's reader bounds it).
+    #[must_use = "an evicted frame must be settled"]
+    pub fn push(&mut self, camera: CameraIndex, entry: Entry<T>, room: Option<u32>) -> Option<T> {
+        if self.cameras.len() <= camera.slot() {
+            self.cameras.resize_with(camera.slot() + 1, Queue::default);
+        }
+        let queue = &mut self.cameras[camera.slot()];
+        if queue.items.is_empty() {
+            self.turn.push_back(camera.0);
+        }
+        self.last_arrival = self.last_arrival.max(entry.arrived);
+        self.oldest.push(entry.arrived, camera.0, queue.gone + queue.items.len() as u64);
+        queue.items.push_back(entry);
+        if room.is_some_and(|room| queue.items.len() > room.max(1) as usize) {
+            return queue.pop().map(|evicted| evicted.item);
+        }
+        self.waiting_stream += 1;
+        None
+    }
+
+    /// Adds a direct request.
+    ///
+    /// # Errors
+    /// The lane is full: the request comes back, and the caller refuses it by name.
+    pub fn push_direct(&mut self, entry: Entry<T>) -> Result<(), T> {
+        if self.direct.items.len() >= self.direct_waiting_max {
+            return Err(entry.item);
+        }
+        self.last_arrival = self.last_arrival.max(entry.arrived);
+        self.oldest.push(entry.arrived, DIRECT, self.direct.gone + self.direct.items.len() as u64);
+        self.direct.items.push_back(entry);
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting_stream + self.direct.items.len()
+    }
+
+    /// What a batch aims at now.
+    #[must_use]
+    pub fn target(&self) -> usize {
+        self.target
+    }
+
+    /// Tells how long a batch took in the model; the linger follows it.
+    pub fn observe(&mut self, took: Duration) {
+        self.service = if self.service.is_zero() { took } else { (self.service * 7 + took) / 8 };
+    }
+
+    /// Hands out the next batch into `batch`, and frames that became too old on the way into `expired`.
+    ///
+    /// `idle_since` is since when the asking instance has had nothing to do; `None` if it only wants to prepare ahead
+    /// of a busy one: it then gets full and overdue batches only. With `flush` whatever waits is handed out.
+    pub fn take(
+        &mut self,
+        now: Mono,
+        idle_since: Option<Mono>,
+        flush: bool,
+        batch: &mut Vec<Taken<T>>,
+        expired: &mut Vec<T>,
+    ) -> Take {
+        loop {
+            let waiting = self.waiting();
+            if waiting == 0 {
+                return Take::Empty;
+            }
+            let until =
+                if waiting < self.target && !flush { self.worth_waiting_until(waiting, idle_since) } else { None };
+            if let Some(until) = until.filter(|until| now < *until) {
+                return Take::WaitUntil(until);
+            }
+            self.adapt(waiting);
+            self.fill(now, batch, expired);
+            if !batch.is_empty() || !expired.is_empty() {
+                return Take::Ready;
+            }
+        }
+    }
+
+    fn worth_waiting_until(&mut self, waiting: usize, idle_since: Option<Mono>) -> Option<Mono> {
+        let (cameras, direct) = (&self.cameras, &self.direct);
+        let gone = |queue: u32| if queue == DIRECT { direct.gone } else { cameras[queue as usize].gone };
+        let overdue = self.oldest.get(waiting, gone)?.plus(self.plan.timeout);
+        let Some(idle_since) = idle_since else { return Some(overdue) };
+        let linger = (self.service / LINGER_DIVISOR).min(self.plan.timeout);
+        Some(overdue.min(idle_since.max(self.last_arrival).plus(linger)))
+    }
+
+    /// Follows the depth by doubling and halving: a deep queue wants throughput, a shallow one low latency.
+    fn adapt(&mut self, waiting: usize) {
+        if waiting >= self.target * 2 {
+            self.target = (self.target * 2).min(self.plan.size_max);
+        } else if waiting * 2 < self.target {
+            self.target = (self.target / 2).max(self.plan.size);
+        }
+        self.target = self.target.max(1);
+    }
+
+    fn fill(&mut self, now: Mono, batch: &mut Vec<Taken<T>>, expired: &mut Vec<T>) {
+        while batch.len() < self.target {
+            let direct_waits = !self.direct.items.is_empty();
+            let stream_waits = self.waiting_stream > 0;
+            if !direct_waits && !stream_waits {
+                return;
+            }
+            if direct_waits && (self.direct_balance >= 0 || !stream_waits) {
+                if stream_waits {
+                    self.direct_balance -= 100 - self.plan.direct_share_percent as i32;
+                } else {
+                    self.direct_balance = 0;
+                }
+                if let Some(entry) = self.direct.pop() {
+                    hand_out(entry, now, 0, batch, expired);
+                }
+                continue;
+            }
+            if direct_waits {
+                self.direct_balance += self.plan.direct_share_percent as i32;
+            } else {
+                self.direct_balance = 0;
+            }
+            let Some(camera) = self.turn.pop_front() else { return };
+            let queue = &mut self.cameras[camera as usize];
+            let Some(entry) = queue.pop() else { continue };
+            self.waiting_stream -= 1;
+            if !queue.items.is_empty() {
+                self.turn.push_back(camera);
+            }
+            if hand_out(entry, now, queue.next_ordinal, batch, expired) {
+                queue.next_ordinal += 1;
+            }
+        }
+    }
+}
+
+/// Whether the entry went into the batch.
+fn hand_out<T>(entry: Entry<T>, now: Mono, ordinal: u64, batch: &mut Vec<Taken<T>>, expired: &mut Vec<T>) -> bool {
+    let fresh = entry.expires.is_none_or(|expires| now < expires);
+    if fresh {
+        batch.push(Taken { item: entry.item, ordinal });
+    } else {
+        expired.push(entry.item);
+    }
+    fresh
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Decodes a batch's payloads into the slots of its tensor; what cannot be decoded leaves the batch by name.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use omma_frame::{DropReason, Payload};
+use parking_lot::Mutex;
+use rayon::prelude::*;
+
+use super::backend::Origin;
+use super::work::Pending;
+use crate::picture::{Fit, PictureDecoder, PictureDecoderFactory, PictureError};
+use crate::tensor::BatchTensor;
+
+/// A batch between the batcher and the model. `pendings`, `origins` and `fits` agree with the slots of `tensor`.
+pub struct Prepared {
+    pub pendings: Vec<Pending>,
+    pub origins: Vec<Origin>,
+    pub fits: Vec<Fit>,
+    pub tensor: BatchTensor,
+}
+
+impl Prepared {
+    #[must_use]
+    pub fn new(slots: usize, slot_bytes: usize) -> Self {
+        Self {
+            pendings: Vec::with_capacity(slots),
+            origins: Vec::with_capacity(slots),
+            fits: Vec::with_capacity(slots),
+            tensor: BatchTensor::new(slots, slot_bytes),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.pendings.clear();
+        self.origins.clear();
+        self.fits.clear();
+    }
+}
+
+/// Who decodes: the instance's own thread, or a pool that shares a batch's slots among its threads.
+pub enum Decoders {
+    Own(Box<dyn PictureDecoder>),
+    Pool { threads: rayon::ThreadPool, decoders: Vec<Mutex<Box<dyn PictureDecoder>>> },
+}
+
+impl Decoders {
+    #[must_use]
+    pub fn own(factory: &dyn PictureDecoderFactory) -> Self {
+        Self::Own(factory.open())
+    }
+
+    /// # Errors
+    /// The threads could not be started.
+    pub fn pool(factory: &dyn PictureDecoderFactory, threads: usize, name: &str) -> Result<Self, std::io::Error> {
+        let name = name.to_owned();
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(move |index| format!("{name}-{index}"))
+            .build()
+            .map_err(std::io::Error::other)?;
+        let decoders = (0..threads.current_num_threads()).map(|_| Mutex::new(factory.open())).collect();
+        Ok(Self::Pool { threads, decoders })
+    }
+
+    /// Fills `prepared` (whose earlier content is forgotten) from the batch; frames that cannot be decoded go to `failed`.
+    ///
+    /// `payloads` and `pendings` belong together and are emptied.
+    pub fn prepare(
+        &mut self,
+        payloads: &mut Vec<Payload>,
+        pendings: &mut Vec<Pending>,
+        prepared: &mut Prepared,
+        failed: &mut Vec<Pending>,
+    ) {
+        prepared.clear();
+        let mut filled = 0;
+        let tensor = &mut prepared.tensor;
+        match self {
+            Self::Own(decoder) => {
+                for (payload, pending) in payloads.drain(..).zip(pendings.drain(..)) {
+                    let fit = decode(decoder.as_mut(), &payload, tensor.slot_mut(filled));
+                    if keep(fit, pending, &mut prepared.pendings, &mut prepared.fits, failed) {
+                        filled += 1;
+                    }
+                }
+            }
+            Self::Pool { threads, decoders } => {
+                let mut slots: Vec<&mut [u8]> = tensor.slots_mut().take(payloads.len()).collect();
+                let fits: Vec<_> = threads.install(|| {
+                    slots
+                        .par_iter_mut()
+                        .zip(payloads.par_iter())
+                        .map(|(slot, payload)| {
+                            let mine = rayon::current_thread_index().unwrap_or(0) % decoders.len();
+                            decode(decoders[mine].lock().as_mut(), payload, slot)
+                        })
+                        .collect()
+                });
+                payloads.clear();
+                for (slot, (pending, fit)) in pendings.drain(..).zip(fits).enumerate() {
+                    if keep(fit, pending, &mut prepared.pendings, &mut prepared.fits, failed) {
+                        if slot != filled {
+                            tensor.move_slot(slot, filled);
+                        }
+                        filled += 1;
+                    }
+                }
+            }
+        }
+        prepared
+            .origins
+            .extend(prepared.pendings.iter().map(|p| Origin { camera: p.result.camera, sequence: p.result.sequence }));
+    }
+}
+
+fn keep(
+    fit: Result<Fit, PictureError>,
+    mut pending: Pending,
+    pendings: &mut Vec<Pending>,
+    fits: &mut Vec<Fit>,
+    failed: &mut Vec<Pending>,
+) -> bool {
+    match fit {
+        Ok(fit) => {
+            pending.result.size = fit.original;
+            pendings.push(pending);
+            fits.push(fit);
+            true
+        }
+        Err(error) => {
+            pending.fail(error.reason, Some(&error.message));
+            failed.push(pending);
+            false
+        }
+    }
+}
+
+/// A decoder that panics on a picture costs that picture, not its batch.
+fn decode(decoder: &mut dyn PictureDecoder, payload: &Payload, slot: &mut [u8]) -> Result<Fit, PictureError> {
+    catch_unwind(AssertUnwindSafe(|| decoder.decode(payload, slot))).unwrap_or_else(|_| {
+        Err(PictureError {
+            reason: DropReason::PictureCorrupt,
+            message: "the picture decoder panicked on it".to_owned(),
+        })
+    })
+}

@@ -1,0 +1,383 @@
+//! Starting and stopping: opens the models, starts the threads in the order that nothing is read before everything
+//! behind it is ready, and drains them in the order of the frames' way.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use omma_frame::{CameraIndex, DropReason, Payload};
+use parking_lot::Mutex;
+
+use super::feeder::{self, Feed, Requests, To};
+use super::instance::{self, Model};
+use super::reader::Reader;
+use super::shared::{Inbox, ModelStatus, Shared, SinkBuffer};
+use super::writer::Writer;
+use super::{order, watch};
+use crate::batch::{Batcher, Desk, Entry};
+use crate::cameras::Cameras;
+use crate::clock::Clock;
+use crate::infer::backend::{LoadedModel, Opener};
+use crate::infer::mode::choose;
+use crate::infer::prepare::Decoders;
+use crate::infer::work::{Caller, Work};
+use crate::ledger::{Counts, Ledger};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::metrics::Metrics;
+use crate::picture::PictureDecoderFactory;
+use crate::plan::Plan;
+use crate::post::OutputDecoderFactory;
+use crate::report::{Level, Reports};
+use crate::sink::Sink;
+use crate::source::Source;
+
+/// Batches of results that may be on their way to a post worker.
+const POST_QUEUE_MAX: usize = 1024;
+/// Direct requests that may wait for one model.
+const DIRECT_WAITING_MAX: usize = 4096;
+/// How often a drain looks whether it is done.
+const DRAIN_TURN: Duration = Duration::from_millis(2);
+/// What a drain that is out of time still grants the sinks for what has just been given up.
+const LATE_GRACE: Duration = Duration::from_millis(500);
+/// How long threads are waited for at the end; a thread hung in a sink or a model is left behind.
+const JOIN_MAX: Duration = Duration::from_secs(2);
+
+/// A source and the cameras that it feeds, all of shards of one reader.
+pub struct SourcePart {
+    pub source: Box<dyn Source>,
+    pub cameras: Vec<CameraIndex>,
+}
+
+/// A model, and how pictures get in and meaning out.
+pub struct ModelParts {
+    pub loaded: LoadedModel,
+    pub pictures: Arc<dyn PictureDecoderFactory>,
+    pub outputs: Arc<dyn OutputDecoderFactory>,
+}
+
+/// Everything that an engine is made of; vectors in the plan's order.
+pub struct Parts {
+    pub plan: Plan,
+    pub cameras: Arc<Cameras>,
+    pub clock: Arc<dyn Clock>,
+    /// By reader: `plan.engine.readers` lists.
+    pub sources: Vec<Vec<SourcePart>>,
+    pub models: Vec<ModelParts>,
+    pub sinks: Vec<Box<dyn Sink>>,
+    /// Processor cores to plan threads for.
+    pub cores: usize,
+}
+
+/// Why an engine could not start.
+#[derive(Debug)]
+pub enum StartError {
+    Model { name: String, message: String },
+    Thread { name: String, error: std::io::Error },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model { name, message } => write!(f, "model {name}: {message}"),
+            Self::Thread { name, error } => write!(f, "cannot start thread {name}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What a drain came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainReport {
+    pub took: Duration,
+    /// Frames that were not done by the deadline: settled as `shutdown`, for their source to deliver again.
+    pub late: u64,
+    /// Frames whose fate is unknown; not zero only if a thread of omma itself has failed.
+    pub unsettled: usize,
+    pub counts: Counts,
+}
+
+/// A running engine. Dropping it without [`Engine::drain`] leaves its threads running.
+pub struct Engine {
+    shared: Arc<Shared>,
+    models: Vec<Arc<Model>>,
+    threads: Vec<JoinHandle<()>>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Engine {
+    /// Opens and warms up every model, then starts reading. Blocks until the first poll is due.
+    ///
+    /// # Errors
+    /// A model cannot be opened or fails its warm-up, or a thread cannot be started. Nothing runs then.
+    pub fn start(parts: Parts) -> Result<Self, StartError> {
+        let Parts { plan, cameras, clock, sources, models: model_parts, sinks, cores } = parts;
+        let models: Vec<Arc<Model>> = model_parts
+            .into_iter()
+            .zip(&plan.models)
+            .enumerate()
+            .map(|(number, (parts, plan))| Arc::new(model(number, parts, plan, cores)))
+            .collect();
+        let workers = plan.engine.post_workers.max(1);
+        let (post, results): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| crossbeam_channel::bounded(POST_QUEUE_MAX)).unzip();
+        let ledger = Arc::new(Ledger::default());
+        ledger.grow(cameras.len());
+        let shared = Arc::new(Shared {
+            ledger,
+            metrics: Metrics::new(models.len(), sinks.len()),
+            reports: Reports::default(),
+            lifecycle: Lifecycle::default(),
+            models: models
+                .iter()
+                .map(|m| ModelStatus { name: m.plan.name.clone(), info: m.info.clone(), chosen: m.chosen.clone() })
+                .collect(),
+            desks: models
+                .iter()
+                .map(|m| Desk::new(Batcher::new(m.chosen.batch, DIRECT_WAITING_MAX), Arc::clone(&clock)))
+                .collect(),
+            buffers: plan.sinks.iter().map(|sink| SinkBuffer::new(sink.buffer_frames_max)).collect(),
+            post,
+            inboxes: (0..sources.len()).map(|_| Inbox::default()).collect(),
+            plan,
+            clock,
+            cameras,
+        });
+        let mut engine = Self { shared, models, threads: Vec::new(), runtime: None };
+        match engine.start_threads(sources, sinks, results) {
+            Ok(()) => Ok(engine),
+            Err(error) => {
+                engine.stop();
+                Err(error)
+            }
+        }
+    }
+
+    fn start_threads(
+        &mut self,
+        sources: Vec<Vec<SourcePart>>,
+        sinks: Vec<Box<dyn Sink>>,
+        results: Vec<crossbeam_channel::Receiver<Vec<crate::infer::work::Pending>>>,
+    ) -> Result<(), StartError> {
+        self.open_models()?;
+        for (number, results) in results.into_iter().enumerate() {
+            let shared = Arc::clone(&self.shared);
+            self.spawn(format!("omma-post-{number}"), move || order::run(&shared, &results))?;
+        }
+        for (number, sink) in sinks.into_iter().enumerate() {
+            let writer = Writer { number, shared: Arc::clone(&self.shared), sink };
+            self.spawn(format!("omma-sink-{}", self.shared.plan.sinks[number].name), move || writer.run())?;
+        }
+        let (shared, models) = (Arc::clone(&self.shared), self.models.clone());
+        self.spawn("omma-watch".to_owned(), move || watch::run(&shared, &models))?;
+        self.shared.lifecycle.enter(Phase::Running);
+        for (number, sources) in sources.into_iter().enumerate() {
+            let reader = Reader { number, shared: Arc::clone(&self.shared), sources };
+            self.spawn(format!("omma-read-{number}"), move || reader.run())?;
+        }
+        Ok(())
+    }
+
+    fn open_models(&mut self) -> Result<(), StartError> {
+        for model in self.models.clone() {
+            let name = model.plan.name.clone();
+            let failed = |message: String| StartError::Model { name: name.clone(), message };
+            let to = match &model.opener {
+                Opener::Async(backend) => {
+                    let runtime = self.runtime().map_err(|error| failed(error.to_string()))?;
+                    self.shared.metrics.models[model.number].instances_running.store(1, Ordering::Relaxed);
+                    To::Requests(Requests { runtime, backend: Arc::clone(backend), spare: Arc::default() })
+                }
+                Opener::Blocking(_) => {
+                    let (started, opened) = crossbeam_channel::bounded(model.chosen.instances);
+                    for number in 0..model.chosen.instances {
+                        let (shared, model, started) = (Arc::clone(&self.shared), Arc::clone(&model), started.clone());
+                        let run = move || instance::run_thread(shared, model, number, Some(started));
+                        self.spawn(format!("omma-{name}-{number}"), run)?;
+                    }
+                    drop(started);
+                    for _ in 0..model.chosen.instances {
+                        opened
+                            .recv()
+                            .unwrap_or_else(|_| Err("an instance's thread ended while it opened".to_owned()))
+                            .map_err(&failed)?;
+                    }
+                    To::Instances
+                }
+            };
+            if model.feed.is_some() {
+                let decoders = Decoders::pool(model.pictures.as_ref(), model.chosen.decode_threads, "omma-decode")
+                    .map_err(|error| StartError::Thread { name: "omma-decode".to_owned(), error })?;
+                let shared = Arc::clone(&self.shared);
+                self.spawn(format!("omma-feed-{name}"), move || {
+                    if let Some(feed) = &model.feed {
+                        feeder::run(&shared, &model, feed, decoders, &to);
+                    }
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn runtime(&mut self) -> Result<tokio::runtime::Handle, std::io::Error> {
+        if self.runtime.is_none() {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .thread_name("omma-async")
+                .enable_time()
+                .build()?;
+            self.runtime = Some(runtime);
+        }
+        match &self.runtime {
+            Some(runtime) => Ok(runtime.handle().clone()),
+            None => Err(std::io::Error::other("no asynchronous runtime")),
+        }
+    }
+
+    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(run);
+        self.threads.push(thread.map_err(|error| StartError::Thread { name, error })?);
+        Ok(())
+    }
+
+    /// The control plane's view.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Asks a model about one picture, ahead of the cameras' frames. The caller is answered exactly once.
+    ///
+    /// # Errors
+    /// Too many direct requests wait, the engine does not run, or there is no such model: nobody will be answered.
+    pub fn ask(&self, model: usize, payload: Payload, caller: Box<dyn Caller>) -> Result<(), Box<dyn Caller>> {
+        let back = |work| match work {
+            Work::Direct { caller, .. } => caller,
+            Work::Frame(_) => unreachable!("only direct work was pushed"),
+        };
+        let Some(desk) = self.shared.desks.get(model).filter(|_| self.shared.lifecycle.phase() == Phase::Running)
+        else {
+            return Err(caller);
+        };
+        let received_at = self.shared.clock.mono();
+        let work = Work::Direct { payload, received_at, caller };
+        desk.push_direct(Entry { arrived: received_at, expires: None, item: work }).map_err(back)
+    }
+
+    /// Stops reading, lets what was read go its way within the plan's `drain_timeout`, settles what is late, and stops.
+    #[must_use]
+    pub fn drain(mut self) -> DrainReport {
+        let begun = Instant::now();
+        let shared = Arc::clone(&self.shared);
+        shared.lifecycle.enter(Phase::Draining);
+        for desk in &shared.desks {
+            desk.flush();
+        }
+        let deadline = begun + shared.plan.engine.drain_timeout;
+        while shared.in_flight() > 0 && Instant::now() < deadline {
+            if shared.desks.iter().all(|desk| desk.waiting() == 0) {
+                shared.lifecycle.enter(Phase::Flushing);
+            }
+            std::thread::sleep(DRAIN_TURN);
+        }
+        shared.lifecycle.enter(Phase::Flushing);
+        if shared.in_flight() > 0 {
+            self.give_up_late();
+        }
+        // What no frame came out of since: the readers have heard of every settlement.
+        let counts = shared.ledger.total();
+        let late = counts.dropped(DropReason::Shutdown);
+        let unsettled = shared.in_flight();
+        if late > 0 {
+            shared.reports.say(Level::Warning, "engine", "late", || {
+                format!("{late} frame(s) were not done within the drain's deadline and are left to be delivered again")
+            });
+        }
+        self.stop();
+        DrainReport { took: begun.elapsed(), late, unsettled, counts: shared.ledger.total() }
+    }
+
+    /// Out of time: settles as `shutdown` whatever has not come through, wherever it is.
+    fn give_up_late(&self) {
+        let shared = &self.shared;
+        let until = Instant::now() + LATE_GRACE * 4;
+        let sinks_from = Instant::now() + LATE_GRACE;
+        while shared.in_flight() > 0 && Instant::now() < until {
+            let now = shared.clock.mono();
+            for desk in &shared.desks {
+                let mut left = Vec::new();
+                desk.clear(&mut left);
+                shared.refuse(&mut left, DropReason::Shutdown, now);
+            }
+            for model in &self.models {
+                let slots = model.slots.lock();
+                let held: Vec<_> = slots.iter().filter_map(|slot| slot.take_overdue(now, Duration::ZERO)).collect();
+                drop(slots);
+                for pendings in held {
+                    shared.fail(pendings, DropReason::Shutdown, "the engine stopped");
+                }
+            }
+            if Instant::now() >= sinks_from {
+                for sink in &shared.buffers {
+                    let mut left: Vec<_> = sink.current.lock().take().into_iter().collect();
+                    let mut buffer = sink.buffer.lock();
+                    left.extend(std::iter::from_fn(|| buffer.pop()));
+                    drop(buffer);
+                    for delivery in left {
+                        shared.delivered(&delivery, 0, DropReason::Shutdown);
+                    }
+                }
+            }
+            std::thread::sleep(DRAIN_TURN);
+        }
+    }
+
+    fn stop(&mut self) {
+        let shared = &self.shared;
+        for desk in &shared.desks {
+            desk.close();
+        }
+        shared.lifecycle.enter(Phase::Stopped);
+        for sink in &shared.buffers {
+            sink.filled.notify_all();
+        }
+        let until = Instant::now() + JOIN_MAX;
+        for thread in self.threads.drain(..) {
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(DRAIN_TURN);
+            }
+            if thread.is_finished() && thread.join().is_err() {
+                shared.reports.say(Level::Error, "engine", "panic", || "a thread of the engine panicked".to_owned());
+            }
+        }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn model(number: usize, parts: ModelParts, plan: &crate::plan::ModelPlan, cores: usize) -> Model {
+    let ModelParts { loaded, pictures, outputs } = parts;
+    let blocking = matches!(loaded.opener, Opener::Blocking(_));
+    let chosen = choose(plan, loaded.device, loaded.info.batch, blocking, cores);
+    let feed = chosen.ahead.then(|| {
+        // Instances have one batch each and one more prepared; requests fill the configured buffer.
+        let batches = if blocking { chosen.instances * 2 } else { plan.in_flight_frames_max / chosen.batch.size_max };
+        Feed::new(batches, chosen.instances)
+    });
+    Model {
+        number,
+        info: loaded.info,
+        opener: loaded.opener,
+        pictures,
+        outputs,
+        spec: Arc::new(plan.picture.clone()),
+        parameters: plan.parameters.clone().into(),
+        plan: plan.clone(),
+        chosen,
+        feed,
+        slots: Mutex::default(),
+    }
+}

@@ -1,0 +1,24 @@
+//! The pipeline: the one place that knows more than one stage, and the threads that the stages run on.
+//!
+//! | thread | runs | waits on |
+//! | --- | --- | --- |
+//! | `omma-read-N` | source, shard, into the batcher ([`reader`]) | its pause between polls |
+//! | `omma-MODEL-N` | a model's instance ([`instance`]) | the desk, or the feeder's channel |
+//! | `omma-feed-MODEL` | decodes ahead in `async` mode ([`feeder`]) | the desk, room for one more batch |
+//! | `omma-post-N` | order of each camera ([`order`]) | results |
+//! | `omma-sink-NAME` | a sink ([`writer`]) | its buffer, the sink |
+//! | `omma-watch` | deadlines of batches ([`watch`]) | a timer |
+//!
+//! Every hand-over moves many frames: a read's worth, a batch's worth, what has gathered.
+
+mod engine;
+mod feeder;
+mod instance;
+mod order;
+mod reader;
+mod shared;
+mod watch;
+mod writer;
+
+pub use engine::{DrainReport, Engine, ModelParts, Parts, SourcePart, StartError};
+pub use shared::{ModelStatus, Shared};

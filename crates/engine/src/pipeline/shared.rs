@@ -1,0 +1,180 @@
+//! What the threads of one engine share: the desks, the buffers, the ways between stages, and the figures.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_channel::Sender;
+use omma_frame::{DropReason, Mono, Outcome, Settlement};
+use parking_lot::{Condvar, Mutex};
+
+use crate::batch::Desk;
+use crate::cameras::{Camera, Cameras};
+use crate::clock::Clock;
+use crate::infer::backend::ModelInfo;
+use crate::infer::mode::Chosen;
+use crate::infer::work::{Destination, NO_CAMERA, Pending, Work};
+use crate::ledger::Ledger;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::metrics::Metrics;
+use crate::plan::Plan;
+use crate::report::Reports;
+use crate::sink::buffer::{Buffer, Delivery};
+
+/// How a model is served, for people and for readiness.
+#[derive(Debug, Clone)]
+pub struct ModelStatus {
+    pub name: String,
+    pub info: ModelInfo,
+    pub chosen: Chosen,
+}
+
+/// The control plane's view of an engine, and the engine's threads' common ground.
+pub struct Shared {
+    pub plan: Plan,
+    pub clock: Arc<dyn Clock>,
+    pub cameras: Arc<Cameras>,
+    pub ledger: Arc<Ledger>,
+    pub metrics: Metrics,
+    pub reports: Reports,
+    pub lifecycle: Lifecycle,
+    pub models: Vec<ModelStatus>,
+    pub(super) desks: Vec<Desk<Work>>,
+    pub(super) buffers: Vec<SinkBuffer>,
+    pub(super) post: Vec<Sender<Vec<Pending>>>,
+    pub(super) inboxes: Vec<Inbox>,
+}
+
+/// Settlements on their way back to one reader, which swaps the list out between polls.
+#[derive(Default)]
+pub(super) struct Inbox {
+    pub(super) settlements: Mutex<Vec<Settlement>>,
+    /// Frames that the reader has admitted and not yet seen settled; it alone writes.
+    pub(super) in_flight: AtomicUsize,
+    /// Its sources have all ended.
+    pub(super) ended: std::sync::atomic::AtomicBool,
+}
+
+/// A sink's buffer and its writer's bell.
+pub(super) struct SinkBuffer {
+    pub(super) buffer: Mutex<Buffer>,
+    pub(super) filled: Condvar,
+    /// What the writer is publishing; taken away from it when the engine stops waiting.
+    pub(super) current: Mutex<Option<Arc<Delivery>>>,
+}
+
+impl SinkBuffer {
+    pub(super) fn new(frames_max: usize) -> Self {
+        Self { buffer: Mutex::new(Buffer::new(frames_max)), filled: Condvar::new(), current: Mutex::new(None) }
+    }
+}
+
+impl Shared {
+    /// Sends settlements to the readers that own the frames' cameras.
+    pub(super) fn settle(&self, settlements: &[Settlement], cameras: &[Arc<Camera>]) {
+        if let [inbox] = self.inboxes.as_slice() {
+            inbox.settlements.lock().extend_from_slice(settlements);
+            return;
+        }
+        for (reader, inbox) in self.inboxes.iter().enumerate() {
+            let owned = |s: &&Settlement| cameras[s.camera.slot()].shard as usize % self.inboxes.len() == reader;
+            let mut owned = settlements.iter().filter(owned).peekable();
+            if owned.peek().is_some() {
+                inbox.settlements.lock().extend(owned);
+            }
+        }
+    }
+
+    /// Drops work that was never in a batch.
+    pub(super) fn refuse(&self, works: &mut Vec<Work>, reason: DropReason, now: Mono) {
+        if works.is_empty() {
+            return;
+        }
+        let settlements: Vec<_> = works.drain(..).filter_map(|work| work.refuse(reason, now)).collect();
+        self.settle(&settlements, &self.cameras.snapshot());
+    }
+
+    /// Sends finished frames to whoever waits for them: callers at once, cameras' frames to their post workers.
+    pub(super) fn finish(&self, pendings: Vec<Pending>) {
+        let workers = self.post.len();
+        let mut parts: Vec<Vec<Pending>> = Vec::new();
+        parts.resize_with(workers, Vec::new);
+        let cameras = (workers > 1).then(|| self.cameras.snapshot());
+        let to_camera = |pending: &Pending| pending.result.camera != NO_CAMERA;
+        if cameras.is_none() && pendings.iter().all(to_camera) {
+            parts[0] = pendings;
+        } else {
+            for pending in pendings {
+                match pending.to {
+                    Destination::Caller(caller) => caller.answer(pending.result),
+                    Destination::Camera { .. } => {
+                        let slot = pending.result.camera.slot();
+                        let worker = cameras.as_ref().map_or(0, |cameras| cameras[slot].shard as usize % workers);
+                        parts[worker].push(pending);
+                    }
+                }
+            }
+        }
+        for (post, part) in self.post.iter().zip(parts) {
+            // A post worker outlives everyone who sends to it; only a panic of its own could close the channel, and
+            // then the drain's deadline reports what is missing.
+            if !part.is_empty() && post.send(part).is_err() {
+                self.metrics.readers.ledger_violations.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Fails a whole batch by name.
+    pub(super) fn fail(&self, mut pendings: Vec<Pending>, reason: DropReason, detail: &str) {
+        for pending in &mut pendings {
+            pending.fail(reason, Some(detail));
+        }
+        self.finish(pendings);
+    }
+
+    /// One sink is done with a delivery; the last one settles its frames.
+    pub(super) fn delivered(&self, delivery: &Delivery, taken: usize, reason: DropReason) -> bool {
+        if !delivery.done(taken, reason) {
+            return false;
+        }
+        let mut settlements = Vec::with_capacity(delivery.results.len());
+        delivery.for_each(|result, failed| {
+            let fate = match (failed, &result.outcome) {
+                (Some(reason), _) | (None, &Outcome::Dropped { reason, .. }) => omma_frame::Fate::Dropped(reason),
+                (None, Outcome::Inferred(_)) => omma_frame::Fate::Published,
+            };
+            settlements.push(Settlement {
+                camera: result.camera,
+                sequence: result.sequence,
+                token: result.token,
+                fate,
+            });
+        });
+        self.settle(&settlements, &self.cameras.snapshot());
+        true
+    }
+
+    /// Frames between their reader and their settlement, all readers together.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.inboxes.iter().map(|inbox| inbox.in_flight.load(Ordering::Acquire)).sum()
+    }
+
+    /// Whether every source has ended and every frame is settled.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.inboxes.iter().all(|inbox| inbox.ended.load(Ordering::Acquire)) && self.in_flight() == 0
+    }
+
+    /// Frames that wait for a batch of this model.
+    #[must_use]
+    pub fn waiting(&self, model: usize) -> usize {
+        self.desks.get(model).map_or(0, Desk::waiting)
+    }
+
+    /// Whether frames can be served: running, and every model has an instance.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.lifecycle.phase() == Phase::Running
+            && self.metrics.models.iter().all(|model| model.instances_running.load(Ordering::Relaxed) > 0)
+    }
+}

@@ -1,0 +1,134 @@
+//! A sink's writer: takes what has gathered in the buffer, publishes it, retries, and settles the frames.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use omma_frame::{DropReason, Outcome};
+
+use super::shared::Shared;
+use crate::lifecycle::Phase;
+use crate::metrics::StageGatherer;
+use crate::report::Level;
+use crate::sink::buffer::Delivery;
+use crate::sink::{Retry, Sink};
+
+/// How long the writer sleeps before it looks at the phase again.
+const SLEEP: Duration = Duration::from_millis(100);
+/// `Retry::Now` without progress in a row before it is treated as `Backoff`.
+const NOW_MAX: u32 = 3;
+
+pub(super) struct Writer {
+    pub(super) number: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) sink: Box<dyn Sink>,
+}
+
+impl Writer {
+    pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mine = &shared.buffers[self.number];
+        let counters = &shared.metrics.sinks[self.number];
+        let engine = &shared.plan.engine;
+        let mut gatherer = StageGatherer::new(
+            Arc::clone(&shared.metrics.stages),
+            engine.metrics_aggregation_frames,
+            engine.metrics_interval,
+        );
+        loop {
+            let delivery = {
+                let mut buffer = mine.buffer.lock();
+                let delivery = buffer.pop();
+                if delivery.is_none() {
+                    if shared.lifecycle.phase() == Phase::Stopped {
+                        break;
+                    }
+                    // Waiting ends with the metrics' interval, so that figures of a quiet pipeline show.
+                    mine.filled.wait_for(&mut buffer, SLEEP);
+                }
+                counters.buffered.store(buffer.frames() as u64, Ordering::Relaxed);
+                delivery
+            };
+            if let Some(delivery) = delivery {
+                *mine.current.lock() = Some(Arc::clone(&delivery));
+                let (taken, reason) = self.publish(&delivery);
+                // Empty: the engine has stopped waiting for this publication and settled it.
+                if mine.current.lock().take().is_none() {
+                    return;
+                }
+                counters.published.fetch_add(taken as u64, Ordering::Relaxed);
+                let now = shared.clock.mono();
+                if shared.delivered(&delivery, taken, reason) {
+                    for result in &delivery.results[..taken] {
+                        if matches!(result.outcome, Outcome::Inferred(_)) {
+                            gatherer.record(&result.timing, now);
+                        }
+                    }
+                }
+            }
+            gatherer.tick(shared.clock.mono());
+        }
+        gatherer.flush(shared.clock.mono());
+    }
+
+    /// Publishes until it has succeeded, can never succeed, or nobody waits any more. Returns how many results the sink
+    /// took, and why it did not take the rest.
+    fn publish(&mut self, delivery: &Delivery) -> (usize, DropReason) {
+        let shared = &self.shared;
+        let plan = &shared.plan.sinks[self.number];
+        let counters = &shared.metrics.sinks[self.number];
+        let cameras = shared.cameras.snapshot();
+        let mut taken = 0;
+        let mut pause = plan.backoff_min;
+        let mut at_once = 0;
+        loop {
+            let error = match self.sink.publish(&delivery.results[taken..], &cameras) {
+                Ok(()) => {
+                    if counters.failing.swap(0, Ordering::Relaxed) > 0 {
+                        let subject = format!("sink {}", plan.name);
+                        shared.reports.say(Level::Info, &subject, "back", || "publishing again".to_owned());
+                    }
+                    return (delivery.results.len(), DropReason::SinkFailed);
+                }
+                Err(error) => error,
+            };
+            counters.failing.store(1, Ordering::Relaxed);
+            counters.retries.fetch_add(1, Ordering::Relaxed);
+            let progress = error.published.min(delivery.results.len() - taken);
+            taken += progress;
+            if progress > 0 {
+                pause = plan.backoff_min;
+                at_once = 0;
+            }
+            shared.reports.say(Level::Error, &format!("sink {}", plan.name), "publish", || error.to_string());
+            match error.retry {
+                Retry::Never => return (taken, DropReason::SinkFailed),
+                Retry::Now if at_once < NOW_MAX => at_once += 1,
+                Retry::Now | Retry::Backoff => {
+                    if self.given_up() {
+                        return (taken, DropReason::Shutdown);
+                    }
+                    self.sleep(pause);
+                    pause = (pause * 2).min(plan.backoff_max);
+                }
+            }
+            if self.given_up() {
+                return (taken, DropReason::Shutdown);
+            }
+        }
+    }
+
+    /// Sleeps in slices, so that a stop is not held up by a long pause.
+    fn sleep(&self, pause: Duration) {
+        let mut left = pause;
+        while !left.is_zero() && !self.given_up() {
+            let slice = left.min(SLEEP);
+            std::thread::sleep(slice);
+            left -= slice;
+        }
+    }
+
+    fn given_up(&self) -> bool {
+        self.shared.lifecycle.phase() == Phase::Stopped
+    }
+}
