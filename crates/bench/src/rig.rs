@@ -6,7 +6,9 @@ use std::time::Duration;
 use omma_engine::cameras::{CameraPlan, Cameras, Delivery};
 use omma_engine::clock::SystemClock;
 use omma_engine::infer::backend::LoadedModel;
-use omma_engine::picture::{Color, Fit, Layout, PictureDecoder, PictureDecoderFactory, PictureError, PictureSpec, Resize};
+use omma_engine::picture::{
+    Color, Fit, Layout, PictureDecoder, PictureDecoderFactory, PictureError, PictureSpec, Resize,
+};
 use omma_engine::pipeline::{Engine, ModelParts, Parts, SourcePart};
 use omma_engine::plan::{BatchPlan, EnginePlan, Mode, ModelPlan, Plan, SinkPlan};
 use omma_engine::post::{OutputDecoder, OutputDecoderFactory, OutputError};
@@ -76,10 +78,10 @@ impl Rig {
     }
 }
 
-/// Pictures of no size: for models that look at nothing.
+/// The smallest pictures there are: for models that look at nothing.
 pub fn no_pictures() -> PictureSpec {
     PictureSpec {
-        size: Size::default(),
+        size: Size { width: 1, height: 1 },
         dtype: DType::U8,
         layout: Layout::Nhwc,
         color: Color::Rgb,

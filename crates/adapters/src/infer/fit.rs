@@ -43,7 +43,11 @@ impl PictureInput {
             ));
         };
         let [batch, a, b, c] = *input.shape.as_slice() else {
-            return Err(format!("input {} has rank {}, expected 4: batch, channels, height, width", describe(input), input.shape.len()));
+            return Err(format!(
+                "input {} has rank {}, expected 4: batch, channels, height, width",
+                describe(input),
+                input.shape.len()
+            ));
         };
         if !matches!(input.dtype, DType::U8 | DType::F32) {
             return Err(format!("input {} holds {}, expected u8 or f32", describe(input), input.dtype.name()));
@@ -65,7 +69,9 @@ impl PictureInput {
             return refuse("the batch is empty".into());
         }
         let rows = match self.batch {
-            BatchLimit::UpTo(most) if count > most => return refuse(format!("the batch has {count} pictures, the model takes at most {most}")),
+            BatchLimit::UpTo(most) if count > most => {
+                return refuse(format!("the batch has {count} pictures, the model takes at most {most}"));
+            }
             BatchLimit::Exactly(fixed) if count > fixed => {
                 return refuse(format!("the batch has {count} pictures, the model takes exactly {fixed}"));
             }
@@ -76,12 +82,18 @@ impl PictureInput {
             return refuse(format!("the batch tensor has {} slots, the model needs {rows}", batch.tensor.slots()));
         }
         let dims = item_dims(spec);
-        if spec.dtype != self.info.dtype || self.dims.iter().zip(dims).any(|(want, is)| want.is_some_and(|want| want != is)) {
+        if spec.dtype != self.info.dtype
+            || self.dims.iter().zip(dims).any(|(want, is)| want.is_some_and(|want| want != is))
+        {
             return refuse(mismatch(&self.info, spec).unwrap_or_default());
         }
         let bytes = batch.tensor.bytes(rows);
         if bytes.len() != rows * spec.slot_bytes() {
-            return refuse(format!("a slot of the batch tensor has {} bytes, a picture {}", bytes.len() / rows, spec.slot_bytes()));
+            return refuse(format!(
+                "a slot of the batch tensor has {} bytes, a picture {}",
+                bytes.len() / rows,
+                spec.slot_bytes()
+            ));
         }
         Ok(Request { shape: [rows, dims[0], dims[1], dims[2]], bytes, dtype: spec.dtype })
     }
@@ -108,7 +120,8 @@ pub fn check(info: &ModelInfo, spec: &PictureSpec) -> Result<(), String> {
 /// The message for pictures that do not fit, or `None`.
 fn mismatch(input: &TensorInfo, spec: &PictureSpec) -> Option<String> {
     let dims = item_dims(spec);
-    let fits = |dims: [usize; 3]| input.shape.iter().skip(1).zip(dims).all(|(want, is)| want.is_none_or(|want| want == is));
+    let fits =
+        |dims: [usize; 3]| input.shape.iter().skip(1).zip(dims).all(|(want, is)| want.is_none_or(|want| want == is));
     if input.dtype == spec.dtype && fits(dims) {
         return None;
     }
@@ -192,7 +205,9 @@ fn typed_shape(tensor: &TensorInfo) -> String {
         .shape
         .iter()
         .enumerate()
-        .map(|(at, dim)| dim.map_or_else(|| if at == 0 { "batch".to_owned() } else { "any".to_owned() }, |dim| dim.to_string()))
+        .map(|(at, dim)| {
+            dim.map_or_else(|| if at == 0 { "batch".to_owned() } else { "any".to_owned() }, |dim| dim.to_string())
+        })
         .collect();
     format!("{} [{}]", tensor.dtype.name(), dims.join(", "))
 }

@@ -6,7 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use omma_engine::infer::backend::{Backend, BackendError, BatchInput, BatchLimit, Device, LoadedModel, ModelInfo, Opener, Reply, TensorInfo};
+use omma_engine::infer::backend::{
+    Backend, BackendError, BatchInput, BatchLimit, Device, LoadedModel, ModelInfo, Opener, Reply, TensorInfo,
+};
 use omma_engine::picture::{Layout, PictureSpec};
 use omma_engine::tensor::{DType, TensorView, Values};
 
