@@ -30,7 +30,9 @@ const END_TO_END_ROWS_MAX: usize = 1000;
 /// # Errors
 /// The outputs fit no decoder, or more than one; the message says which and what would help.
 pub fn guess(outputs: &[TensorInfo], input: Size, class_count: Option<usize>) -> Result<Guess, String> {
-    if let Some(guess) = tensorflow_postprocessed(outputs) {
+    // No labels are no hint.
+    let class_count = class_count.filter(|&count| count > 0);
+    if let Some(guess) = tensorflow_postprocessed(outputs, class_count) {
         return Ok(guess);
     }
     let Some((first, others)) = outputs.split_first() else {
@@ -77,17 +79,19 @@ fn describe(tensor: &TensorInfo) -> String {
 }
 
 /// TensorFlow's postprocessing is known by the names that it gives its outputs.
-fn tensorflow_postprocessed(outputs: &[TensorInfo]) -> Option<Guess> {
+fn tensorflow_postprocessed(outputs: &[TensorInfo], class_count: Option<usize>) -> Option<Guess> {
     let named = |part: &str| outputs.iter().map(|tensor| &tensor.name).find(|name| **name == *part).cloned();
-    let plan = DetectionsPlan::new(DetectionLayout::Listed {
+    let layout = DetectionLayout::Listed {
         boxes: Some(named("detection_boxes")?),
         classes: Some(named("detection_classes")?),
+        class_first: 1,
         scores: Some(named("detection_scores")?),
         count: named("num_detections").map_or(Count::None, Count::Named),
         form: BoxForm::CornersYFirst,
-    });
+    };
+    let plan = DetectionsPlan { class_count, ..DetectionsPlan::new(layout) };
     let why = "outputs detection_boxes, detection_classes and detection_scores are what TensorFlow's detection \
-               postprocessing gives: y1, x1, y2, x2 from 0 to 1";
+               postprocessing gives: y1, x1, y2, x2 from 0 to 1, classes counted from 1";
     Some(Guess { plan: OutputPlan::Detections(plan), why: why.to_owned() })
 }
 
@@ -160,7 +164,7 @@ fn matrix(
     };
     let end_to_end = || {
         let why = "has rows of x1, y1, x2, y2, score, class, as exports with suppression inside have";
-        guessed(DetectionLayout::EndToEnd { tensor: None }, None, why.to_owned())
+        guessed(DetectionLayout::EndToEnd { tensor: None }, class_count, why.to_owned())
     };
     if columns == Some(6) && rows.is_some_and(|rows| rows <= END_TO_END_ROWS_MAX && !is_grid(rows)) {
         return end_to_end();
@@ -239,7 +243,7 @@ mod tests {
                 match plan.layout {
                     DetectionLayout::Anchors { axis, .. } => format!("anchors {axis:?} {count}").to_lowercase(),
                     DetectionLayout::Objectness { .. } => format!("objectness {count}"),
-                    DetectionLayout::EndToEnd { .. } => "end to end".to_owned(),
+                    DetectionLayout::EndToEnd { .. } => format!("end to end {count}"),
                     other => format!("{other:?}"),
                 }
             }
@@ -270,9 +274,9 @@ mod tests {
             (&[1, 2100, 85], None, "objectness 80"),
             (&[1, 25_200, 85], None, "objectness 80"),
             (&[1, 2100, 8], Some(3), "objectness 3"),
-            (&[1, 300, 6], None, "end to end"),
-            (&[1, 1, 20, 6], Some(80), "end to end"),
-            (&[1, 0, 6], Some(80), "end to end"),
+            (&[1, 300, 6], None, "end to end ?"),
+            (&[1, 1, 20, 6], Some(80), "end to end 80"),
+            (&[1, 0, 6], Some(80), "end to end 80"),
             (&[1, 1000], None, "classes softmax"),
             (&[0, 1001, 1, 1], None, "classes softmax"),
             (&[0, 1000], Some(1000), "classes softmax"),
@@ -416,6 +420,7 @@ mod tests {
             DetectionLayout::Listed {
                 boxes: named("detection_boxes"),
                 classes: named("detection_classes"),
+                class_first: 1,
                 scores: named("detection_scores"),
                 count: Count::Named("num_detections".to_owned()),
                 form: BoxForm::CornersYFirst,
