@@ -136,7 +136,7 @@ impl Decoder {
         header.check_length(bytes)?;
         let (fit, at) = self.fit(header.size);
         let reduced = self.jpeg.reduced(&header, at.size);
-        let color = if self.jpeg.gives(&header, self.spec.color) { self.spec.color } else { self.jpeg.native(&header) };
+        let color = self.jpeg.color(&header, self.spec.color);
         if reduced.size == at.size && self.filler.is_interleaved(color) {
             let mut region = Region::of_slot(slot, self.spec.size, at, color);
             if region.is_packed() || self.jpeg.takes_pitch() {
