@@ -1,3 +1,4 @@
 //! Conformance suites for the engine's traits, fault doubles, clocks.
 
 pub mod backend;
+pub mod backend_onnx;
