@@ -22,6 +22,9 @@ pub(super) struct Request<'a> {
     pub(super) dtype: DType,
 }
 
+/// The largest side, and batch, that is taken for real; the sizes of pictures are computed without fear of overflow.
+const DIM_MAX: usize = 1 << 16;
+
 /// The batch sizes that a first dimension means.
 pub(super) fn batch_limit(inputs: &[TensorInfo]) -> BatchLimit {
     match inputs.first().and_then(|input| input.shape.first()) {
@@ -52,8 +55,8 @@ impl PictureInput {
         if !matches!(input.dtype, DType::U8 | DType::F32) {
             return Err(format!("input {} holds {}, expected u8 or f32", describe(input), input.dtype.name()));
         }
-        if [batch, a, b, c].contains(&Some(0)) {
-            return Err(format!("input {} has a dimension of zero", describe(input)));
+        if [batch, a, b, c].iter().flatten().any(|dim| !(1..=DIM_MAX).contains(dim)) {
+            return Err(format!("input {} has a dimension outside of 1 to {DIM_MAX}", describe(input)));
         }
         Ok(Self { info: input.clone(), dims: [a, b, c], batch: info.batch })
     }
