@@ -121,7 +121,7 @@ fn a_batch_that_only_the_input_declares_is_found_out() {
             "{}",
             opened.choice.why
         );
-        let spec = infer::guess_spec(&opened.model.info).expect("pictures");
+        let spec = infer::guess_spec(&opened.model.info, None).expect("pictures");
         conforms(&Subject { model: &opened.model, spec: &spec, batch_max: 1, tolerance: 0.0 });
     }
 }
@@ -191,7 +191,7 @@ fn pictures_of_bytes_channels_last_and_grey_pictures_run_on_every_runtime() {
         let path = folder.write("model.onnx", &identity(element, &dims));
         for runtime in Runtime::ALL.into_iter().filter(|runtime| installed(&folder, *runtime)) {
             let opened = infer::open(&path, &on(runtime)).expect("a model");
-            let spec = infer::guess_spec(&opened.model.info).expect("pictures");
+            let spec = infer::guess_spec(&opened.model.info, None).expect("pictures");
             assert_eq!((spec.dtype, spec.layout, spec.color), (dtype, layout, color), "{runtime}");
             conforms(&Subject { model: &opened.model, spec: &spec, batch_max: 3, tolerance: 0.0 });
         }

@@ -237,7 +237,7 @@ fn names(runtimes: &[Runtime]) -> String {
 /// # Errors
 /// The model does not run, or its outputs are not one row per picture.
 fn tested(mut loaded: Loaded) -> Result<(Loaded, Option<String>), Refusal> {
-    let Some(spec) = guess_spec(&loaded.info) else { return Ok((loaded, None)) };
+    let Some(spec) = guess_spec(&loaded.info, None) else { return Ok((loaded, None)) };
     let fixed = match loaded.info.batch {
         BatchLimit::Exactly(fixed) => Some(fixed),
         BatchLimit::UpTo(_) => None,
