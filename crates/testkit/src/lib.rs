@@ -3,3 +3,4 @@
 pub mod backend;
 pub mod picture;
 pub mod picture_fixtures;
+pub mod backend_onnx;

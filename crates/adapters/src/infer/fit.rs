@@ -22,6 +22,9 @@ pub(super) struct Request<'a> {
     pub(super) dtype: DType,
 }
 
+/// The largest side, and batch, that is taken for real; the sizes of pictures are computed without fear of overflow.
+const DIM_MAX: usize = 1 << 16;
+
 /// The batch sizes that a first dimension means.
 pub(super) fn batch_limit(inputs: &[TensorInfo]) -> BatchLimit {
     match inputs.first().and_then(|input| input.shape.first()) {
@@ -52,8 +55,8 @@ impl PictureInput {
         if !matches!(input.dtype, DType::U8 | DType::F32) {
             return Err(format!("input {} holds {}, expected u8 or f32", describe(input), input.dtype.name()));
         }
-        if [batch, a, b, c].contains(&Some(0)) {
-            return Err(format!("input {} has a dimension of zero", describe(input)));
+        if [batch, a, b, c].iter().flatten().any(|dim| !(1..=DIM_MAX).contains(dim)) {
+            return Err(format!("input {} has a dimension outside of 1 to {DIM_MAX}", describe(input)));
         }
         Ok(Self { info: input.clone(), dims: [a, b, c], batch: info.batch })
     }
@@ -161,14 +164,18 @@ fn mismatch(input: &TensorInfo, spec: &PictureSpec) -> Option<String> {
 }
 
 /// Pictures as the model's input suggests them, with the conventions of the YOLO family for what an input cannot
-/// tell (letterbox with grey 114; red first; values 0 to 1 for `f32`). `None` if it has no fixed size or no channels.
+/// tell (letterbox with grey 114; red first; values 0 to 1 for `f32`), and `open_size` for the sides that the model
+/// leaves open. `None` if a side is open and no size is given, or no dimension can be the channels.
 #[must_use]
-pub fn guess_spec(info: &ModelInfo) -> Option<PictureSpec> {
+pub fn guess_spec(info: &ModelInfo, open_size: Option<Size>) -> Option<PictureSpec> {
     let input = PictureInput::of(info).ok()?;
     let (layout, channels, height, width) = picture_shape(&input.info)?;
-    let side = |pixels: Option<usize>| pixels.and_then(|pixels| u32::try_from(pixels).ok());
+    let side = |pixels: Option<usize>, open: fn(Size) -> u32| match pixels {
+        Some(pixels) => u32::try_from(pixels).ok(),
+        None => open_size.map(open),
+    };
     Some(PictureSpec {
-        size: Size { width: side(width)?, height: side(height)? },
+        size: Size { width: side(width, |open| open.width)?, height: side(height, |open| open.height)? },
         dtype: input.info.dtype,
         layout,
         color: if channels == 1 { Color::Gray } else { Color::Rgb },
@@ -215,4 +222,122 @@ fn typed_shape(tensor: &TensorInfo) -> String {
 /// ``"`images` f32 [batch, 3, 640, 640]"``.
 fn describe(tensor: &TensorInfo) -> String {
     format!("{} {}", quoted(&tensor.name), typed_shape(tensor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(dtype: DType, shape: &[Option<usize>]) -> ModelInfo {
+        let inputs = vec![TensorInfo { name: "images".into(), dtype, shape: shape.to_vec() }];
+        ModelInfo { runtime: "test".into(), batch: batch_limit(&inputs), inputs, outputs: vec![] }
+    }
+
+    fn spec(dtype: DType, width: u32, height: u32, layout: Layout, color: Color) -> PictureSpec {
+        PictureSpec {
+            size: Size { width, height },
+            dtype,
+            layout,
+            color,
+            resize: Resize::Stretch,
+            scale: 1.0,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        }
+    }
+
+    #[test]
+    fn a_misfit_says_what_the_model_has_what_was_said_and_what_to_set() {
+        use Color::{Gray, Rgb};
+        use DType::{F32, U8};
+        use Layout::{Nchw, Nhwc};
+        let planes = [None, Some(3), Some(480), Some(640)];
+        for (shape, dtype, spec, expected) in [
+            (&planes, F32, spec(F32, 640, 480, Nchw, Rgb), None),
+            (&[None, Some(3), None, None], F32, spec(F32, 99, 77, Nchw, Rgb), None),
+            (&[Some(1), Some(480), Some(640), Some(1)], U8, spec(U8, 640, 480, Nhwc, Gray), None),
+            (
+                &planes,
+                F32,
+                spec(U8, 320, 320, Nchw, Rgb),
+                Some(
+                    "input `images` is f32 [batch, 3, 480, 640], the configuration says u8 3x320x320 NCHW: set dtype = \"f32\", width = 640, height = 480",
+                ),
+            ),
+            (
+                &planes,
+                F32,
+                spec(F32, 640, 480, Nhwc, Rgb),
+                Some(
+                    "input `images` is f32 [batch, 3, 480, 640], the configuration says f32 3x480x640 NHWC: set layout = \"nchw\"",
+                ),
+            ),
+            (
+                &[Some(4), Some(1), None, None],
+                F32,
+                spec(F32, 64, 32, Nchw, Rgb),
+                Some(
+                    "input `images` is f32 [4, 1, any, any], the configuration says f32 3x32x64 NCHW: set color = \"gray\"",
+                ),
+            ),
+            (
+                &[None, Some(4), Some(8), Some(8)],
+                F32,
+                spec(F32, 8, 8, Nchw, Rgb),
+                Some(
+                    "input `images` is f32 [batch, 4, 8, 8], the configuration says f32 3x8x8 NCHW: set a model whose input has 1 or 3 channels",
+                ),
+            ),
+        ] {
+            assert_eq!(check(&model(dtype, shape), &spec).err().as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn pictures_are_guessed_from_the_input() {
+        for (shape, dtype, expected) in [
+            (
+                &[None, Some(3), Some(480), Some(640)],
+                DType::F32,
+                Some((640, 480, Layout::Nchw, Color::Rgb, 1.0 / 255.0)),
+            ),
+            (&[Some(1), Some(224), Some(192), Some(3)], DType::U8, Some((192, 224, Layout::Nhwc, Color::Rgb, 1.0))),
+            (&[None, Some(1), Some(28), Some(28)], DType::F32, Some((28, 28, Layout::Nchw, Color::Gray, 1.0 / 255.0))),
+            // Both ends could be channels: planes win.
+            (&[None, Some(3), Some(8), Some(3)], DType::F32, Some((3, 8, Layout::Nchw, Color::Rgb, 1.0 / 255.0))),
+            (&[None, Some(3), None, Some(640)], DType::F32, None),
+            (&[None, Some(4), Some(8), Some(8)], DType::F32, None),
+            (&[None, None, Some(8), Some(8)], DType::F32, None),
+            (&[None, Some(3), Some(8), Some(8)], DType::I64, None),
+        ] {
+            let guessed = guess_spec(&model(dtype, shape), None);
+            assert_eq!(
+                guessed.as_ref().map(|spec| (spec.size.width, spec.size.height, spec.layout, spec.color, spec.scale)),
+                expected,
+                "{shape:?}"
+            );
+            if let Some(spec) = guessed {
+                assert_eq!(check(&model(dtype, shape), &spec), Ok(()), "what is guessed fits");
+            }
+        }
+    }
+
+    #[test]
+    fn sides_that_a_model_leaves_open_are_taken_from_the_size_that_is_given() {
+        let size = |shape: &[Option<usize>]| {
+            guess_spec(&model(DType::F32, shape), Some(Size { width: 64, height: 32 })).map(|spec| spec.size)
+        };
+        assert_eq!(size(&[None, Some(3), None, None]), Some(Size { width: 64, height: 32 }));
+        assert_eq!(size(&[None, Some(3), Some(48), None]), Some(Size { width: 64, height: 48 }));
+        assert_eq!(size(&[None, Some(3), Some(48), Some(96)]), Some(Size { width: 96, height: 48 }));
+    }
+
+    #[test]
+    fn a_first_dimension_is_a_batch_size_only_if_it_is_fixed() {
+        for (first, expected) in
+            [(None, BatchLimit::UpTo(usize::MAX)), (Some(1), BatchLimit::Exactly(1)), (Some(8), BatchLimit::Exactly(8))]
+        {
+            assert_eq!(model(DType::F32, &[first, Some(3), Some(8), Some(8)]).batch, expected);
+        }
+    }
 }

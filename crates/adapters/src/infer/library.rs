@@ -2,6 +2,7 @@
 //!
 //! 1. what the configuration names; 2. the environment variable; 3. omma's cache folder, which `make runtimes` fills;
 //! 4. beside the executable; 5. the site-packages of the Python in PATH; 6. the system's library folders.
+//!
 //! What a person named (1, 2) must be there: falling back to another copy would hide their mistake.
 
 use std::env;
