@@ -329,6 +329,13 @@ impl<'d> Table<'d> {
         }
     }
 
+    pub fn texts_or(&self, name: &str, derived: &[String]) -> Vec<String> {
+        self.texts(name).unwrap_or_else(|| {
+            self.note(name, Simple::Texts(derived.to_vec()).to_toml());
+            derived.to_vec()
+        })
+    }
+
     pub fn classes(&self, name: &str) -> Option<Vec<ClassRef>> {
         match self.simple(name) {
             Some(Simple::Classes(classes)) => Some(classes),

@@ -6,6 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::keys::ROOT;
 use crate::problem::{Finding, quoted};
 use crate::schema::{Absent, Key, Kind, Misfit, Section, meant};
 
@@ -89,13 +90,30 @@ fn unknown(section: &Section, variant: Option<&str>, name: &Spanned<impl AsRef<s
         "password" | "passwd" | "pass" if known.contains(&"password_env") => {
             Some("a password is named by \"password_env\" or \"password_file\", it never stands in the file".to_owned())
         }
-        _ => meant(name_text, &known),
+        _ => elsewhere(name_text).or_else(|| meant(name_text, &known)),
     };
     let expected = match section.path {
         "" => format!("one of {}", known.iter().map(|key| quoted(key)).collect::<Vec<_>>().join(", ")),
         path => format!("a key of [{path}]"),
     };
     Finding { span: Some(name.span()), key: path, found: "an unknown key".to_owned(), expected, hint }
+}
+
+/// Where a key of this name has a meaning.
+fn elsewhere(name: &str) -> Option<String> {
+    fn search(section: &Section, name: &str, found: &mut Vec<String>) {
+        for key in section.keys {
+            if key.name == name && !section.path.is_empty() {
+                found.push(if section.list { format!("[[{}]]", section.path) } else { format!("[{}]", section.path) });
+            }
+            if let Kind::Table(inner) | Kind::Tables(inner) = key.kind {
+                search(inner, name, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    search(&ROOT, name, &mut found);
+    (!found.is_empty()).then(|| format!("it is a key of {}", found.join(" and ")))
 }
 
 fn inapplicable(

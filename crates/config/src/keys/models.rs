@@ -198,7 +198,7 @@ pub(super) static OUTPUT: Section = Section {
             key(
                 "decoder",
                 Word(words::<Decoder>),
-                Means("`auto`; `nothing` without a model file"),
+                Is("\"auto\""),
                 "`yolov5`: boxes with objectness; `yolov8`: without (v8, v9, v11); `yolo_end2end`: rows \
              of x1, y1, x2, y2, score, class; `ssd`: boxes, and a score of each class for each box; \
              `listed`: lists of boxes, classes and scores, as TensorFlow's detection postprocessing \
