@@ -1,1 +1,4 @@
 //! Conformance suites for the engine's traits, fault doubles, clocks.
+
+pub mod sink;
+pub mod source;
