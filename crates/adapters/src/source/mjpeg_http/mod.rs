@@ -40,6 +40,8 @@ const READ_BYTES: usize = 64 << 10;
 const POLL_BYTES_MAX: usize = 8 << 20;
 /// Connections begun in one poll.
 const STARTS_MAX: usize = 64;
+/// For a camera that has sent what nobody has had the time to read.
+const UNREAD_GRACE: Duration = Duration::from_millis(100);
 const EVENTS_MAX: usize = 1024;
 
 #[derive(Debug, Clone)]
@@ -186,6 +188,11 @@ impl MjpegHttpSource {
             self.timers.pop_first();
             let watched = &mut self.links[place];
             let mut outcome = Ok(());
+            // A camera whose turn to be read has not come yet is not late; bytes without end fail in the parser.
+            let unread = watched.active && watched.link.is_receiving();
+            if unread {
+                watched.link.deadline = watched.link.deadline.max(now.plus(UNREAD_GRACE));
+            }
             if watched.link.deadline <= now {
                 outcome = watched.link.expire(self.sockets.registry(), self.resolver.as_ref(), now, self.timing);
             }
@@ -283,9 +290,10 @@ impl Source for MjpegHttpSource {
     fn poll(&mut self, demand: &dyn Demand, arrivals: &mut Vec<Arrival>) -> Result<Polled, SourceError> {
         let now = self.clock.mono();
         self.take_answers(now);
-        self.expire(now);
         let events = self.take_events(now);
         self.pump(demand, now);
+        // After reading: if this thread itself was late, no camera is to blame whose picture is there.
+        self.expire(now);
         self.hand_over(demand, arrivals);
         events?;
         if let Some(place) = self.failed.pop_front() {

@@ -305,7 +305,9 @@ impl Parser {
         }
         let line = self.buffer[..newline].trim_ascii_end();
         if line.is_empty() {
+            // Counts against the bound, so that it cannot go on for ever, but is as it should be.
             self.buffer.advance(newline + 1);
+            self.state = State::Delimiter { skipped: skipped + newline + 1, mid_line: false };
             return Ok(Step::On);
         }
         if self.token.is_empty() && line.starts_with(b"--") && line.len() > 2 {
