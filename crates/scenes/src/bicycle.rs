@@ -1,5 +1,7 @@
 //! Bicycles, ridden or left standing. A rider belongs to the bicycle: one thing, one box.
 
+use std::f32::consts::TAU;
+
 use crate::colour::rgb;
 use crate::figure::Figure;
 use crate::math::{cos, lerp, sin};
@@ -39,8 +41,17 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, rolled: 
     for centre in [rear, front] {
         let outer = disc(centre, wheel, flat.min(0.04));
         canvas.ring(&outer, &disc(centre, wheel - 0.052, 0.0), tyre);
+<<<<<<< HEAD
         canvas.ring(&disc(centre, wheel - 0.052, 0.0), &disc(centre, wheel - 0.075, 0.0), metal);
         let turn = rolled / (6.2832 * wheel);
+=======
+        canvas.ring(
+            &disc(centre, wheel - 0.052, 0.0),
+            &disc(centre, wheel - 0.075, 0.0),
+            metal,
+        );
+        let turn = rolled / (TAU * wheel);
+>>>>>>> io
         for k in 0..3 {
             let (dx, dy) = (cos(turn + k as f32 / 6.0), sin(turn + k as f32 / 6.0));
             let r = wheel - 0.06;

@@ -5,7 +5,7 @@
 
 use crate::camera::View;
 use crate::colour::Light;
-use crate::props::{Prop, PropKind};
+use crate::props::Prop;
 use crate::rng::Rng;
 
 /// What sort of place a camera looks at.
@@ -95,10 +95,6 @@ pub struct Place {
     pub props: Vec<Prop>,
 }
 
-/// Walkers' and riders' paces in metres per second.
-const WALK: (f32, f32) = (0.9, 1.7);
-const RIDE: (f32, f32) = (3.0, 5.5);
-
 impl Place {
     pub fn plan(rng: &mut Rng, width: f32, height: f32) -> Self {
         let kind = rng.pick(&[
@@ -148,6 +144,7 @@ impl Place {
         place.props.sort_by(|a, b| b.z.total_cmp(&a.z));
         place
     }
+<<<<<<< HEAD
 
     /// Distance of the ground at the picture's lower edge.
     fn near(&self) -> f32 {
@@ -456,4 +453,6 @@ impl Place {
             self.parked.push(Parked { who: Who::Bicycle, at: (x + 1.9 * i as f32, z), heading });
         }
     }
+=======
+>>>>>>> io
 }

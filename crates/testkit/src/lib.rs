@@ -4,3 +4,6 @@ pub mod backend;
 pub mod picture;
 pub mod picture_fixtures;
 pub mod backend_onnx;
+pub mod sink;
+pub mod source;
+pub mod source_mjpeg_server;
