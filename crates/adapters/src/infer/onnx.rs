@@ -300,14 +300,7 @@ impl Reply for Rows {
 
 /// An opener whose first call hands out the instance that the inspection made anyway, so that a model is not loaded
 /// once more than it has instances; every other call (more instances, one that broke) makes a new one.
-<<<<<<< HEAD
-pub(super) fn opener(
-    first: Box<dyn Backend>,
-    again: impl Fn() -> Result<Box<dyn Backend>, String> + Send + Sync + 'static,
-) -> Opener {
-=======
 fn opener(first: Box<dyn Backend>, again: Again) -> Opener {
->>>>>>> runtimes
     let first = Mutex::new(Some(first));
     Opener::Blocking(Box::new(move |_instance| {
         if let Some(first) = first.lock().unwrap_or_else(PoisonError::into_inner).take() {

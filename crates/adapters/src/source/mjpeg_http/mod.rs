@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 //! MJPEG over HTTP, as IP cameras serve it: `multipart/x-mixed-replace` on one connection for each camera.
 //!
 //! All cameras of a source share the reader thread that polls it: sockets that never block, one readiness call a poll,
@@ -316,4 +313,3 @@ impl Source for MjpegHttpSource {
 }
 
 const NAME: &str = "MJPEG over HTTP";
->>>>>>> io
