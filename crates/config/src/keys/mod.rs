@@ -184,8 +184,8 @@ pub(crate) static SINKS: Section = list(
             "durability",
             Word(words::<Durability>),
             Is("\"flush\""),
-            "when results count as published: `none`: once they are in a buffer of this process; \
-             `flush`: once the operating system has them; `fsync`: once the disk has them",
+            "when results count as published: `flush`: once the operating system has them; `fsync`: \
+                 once the disk has them; `none`: the same as `flush`, as nothing is held back in this process",
         )
         .only(&["jsonl"]),
         key(
