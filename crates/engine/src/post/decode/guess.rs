@@ -11,8 +11,7 @@ use super::yolo::grid_anchors;
 use super::{
     Activation, AnchorAxis, BoxForm, ClassesPlan, Count, DetectionLayout, DetectionsPlan, EmbeddingPlan, OutputPlan,
 };
-use crate::infer::backend::TensorInfo;
-use crate::tensor::DType;
+use crate::tensor::{DType, TensorInfo};
 
 /// A decoder, and what in the outputs spoke for it.
 #[derive(Debug, Clone, PartialEq)]
