@@ -118,7 +118,13 @@ impl Reader {
                     for arrival in arrivals.drain(..) {
                         match shards.admit(arrival, now, unix) {
                             Ok(frame) => admitted[frame.model].push(frame),
-                            Err(settlement) => for_source[number].extend(settlement),
+                            Err(Some(settlement)) => for_source[number].push(settlement),
+                            Err(None) => {
+                                shared.metrics.readers.ledger_violations.fetch_add(1, Ordering::Relaxed);
+                                shared.reports.say(Level::Error, &format!("source {number}"), "camera", || {
+                                    "delivered a frame of a camera that this reader does not own; it is not counted".to_owned()
+                                });
+                            }
                         }
                     }
                 }
