@@ -170,11 +170,9 @@ fn an_unreadable_file_keeps_its_place_and_names_its_path() {
     assert_eq!(
         errors,
         [
+            format!("{shown}/2.jpg: 1001 bytes, expected at most 1000; handed over without a picture; going on"),
             format!(
-                "{shown}/2.jpg: 1001 bytes, expected at most 1000; handed over without a picture; trying again in 0.0 s"
-            ),
-            format!(
-                "{shown}/3.jpg: cannot read it: No such file or directory (os error 2); handed over without a picture; trying again in 0.0 s"
+                "{shown}/3.jpg: cannot read it: No such file or directory (os error 2); handed over without a picture; going on"
             ),
         ]
     );
@@ -248,7 +246,7 @@ fn mjpeg_leaves_out_garbage_and_says_where_it_was() {
         "7 bytes at offset 2051 left out: the last picture is cut off",
     ];
     let shown = path.display();
-    assert_eq!(errors, expected.map(|error| format!("{shown}: {error}; trying again in 0.0 s")));
+    assert_eq!(errors, expected.map(|error| format!("{shown}: {error}; going on")));
     assert_eq!(garbage.load(std::sync::atomic::Ordering::Relaxed), 4 + 2008 + 12 + 7);
     // Each picture's token says where it lies.
     let offsets: Vec<u64> = arrivals.iter().map(|arrival| arrival.token.1).collect();

@@ -155,11 +155,7 @@ fn a_picture_that_cannot_be_drawn_is_reported_and_the_rest_goes_on() {
     assert_eq!((sequences(&arrivals, 0), sequences(&arrivals, 1)), (vec![0, 1, 2, 3, 4], vec![0, 1, 3, 4]));
     assert_eq!(errors.len(), 1);
     assert_eq!(errors[0].camera, Some(CameraIndex(1)));
-    assert!(
-        errors[0].to_string().starts_with("synthetic cameras: cannot draw picture 2: out of paint; "),
-        "{}",
-        errors[0]
-    );
+    assert_eq!(errors[0].to_string(), "synthetic cameras: cannot draw picture 2: out of paint; going on");
 }
 
 #[test]
