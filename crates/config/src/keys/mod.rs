@@ -152,8 +152,8 @@ pub(crate) static INFERENCE_WORKER: Section = section(
             "batch_timeout_ms",
             Number { min: 0.0, max: 10_000.0 },
             Is("5.0"),
-            "the longest that a frame waits for company while an instance is busy; an idle instance \
-             takes what is there",
+            "the longest that an idle instance keeps a frame waiting for company; it waits only a \
+             twentieth of a batch's own time after the last arrival",
         )
         .spec("BATCH_TIMEOUT_MS", "5.1"),
         key(

@@ -1,7 +1,7 @@
 //! The batcher: per-camera queues served in turn, a lane for direct requests before them, and the decision to close.
 //!
-//! A batch closes when it is full or, once an instance is idle, when its oldest frame's wait is over or waiting longer
-//! would gain nothing. What an instance gains by waiting is company: frames that come within a small part of the time
+//! A batch closes when it is full or, once an instance is idle, when its oldest frame has waited for company long enough
+//! or waiting longer would gain nothing. What an instance gains by waiting is company: frames that come within a small part of the time
 //! that the batch itself will take. So an idle instance lingers for that part (a twentieth) after the last arrival, and
 //! no longer: a lone frame pays 5%, and callers that come back together after each batch are served together.
 //!
@@ -195,7 +195,8 @@ impl<T> Batcher<T> {
         let Some(idle_since) = idle_since else { return Some(Mono(u64::MAX)) };
         let (cameras, direct) = (&self.cameras, &self.direct);
         let gone = |queue: u32| if queue == DIRECT { direct.gone } else { cameras[queue as usize].gone };
-        let overdue = self.oldest.get(waiting, gone)?.plus(self.plan.timeout);
+        // What a frame waited while every instance was busy was no wait for company.
+        let overdue = self.oldest.get(waiting, gone)?.max(idle_since).plus(self.plan.timeout);
         let linger = (self.service / LINGER_DIVISOR).min(self.plan.timeout);
         Some(overdue.min(idle_since.max(self.last_arrival).plus(linger)))
     }

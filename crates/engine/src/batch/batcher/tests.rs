@@ -78,6 +78,15 @@ fn an_instance_that_has_just_become_idle_lingers_for_those_who_come_back() {
 }
 
 #[test]
+fn a_wait_for_a_busy_instance_is_no_wait_for_company() {
+    let mut batcher = Batcher::new(plan(16, 16), 8);
+    batcher.observe(Duration::from_millis(20));
+    filled(&mut batcher, &[(0, 10, "waited")]);
+    // It has waited 90 ms for the instance; whoever comes back with the last batch still joins it.
+    assert_eq!(take(&mut batcher, at(100), Some(at(100))).0, Take::WaitUntil(at(101)));
+}
+
+#[test]
 fn cameras_are_served_in_turn_and_each_in_its_order() {
     let mut batcher = Batcher::new(plan(4, 4), 8);
     filled(&mut batcher, &[(7, 1, "a1"), (7, 1, "a2"), (7, 1, "a3"), (7, 1, "a4"), (8, 2, "b1"), (9, 3, "c1")]);
