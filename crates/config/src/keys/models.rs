@@ -36,7 +36,8 @@ pub(super) static MODELS: Section = list(
             Word(words::<Waiting>),
             Is("\"sleep\""),
             "`sleep`: as an accelerator, the CPU is free meanwhile; `spin`: as a model on the CPU, \
-             the core is taken",
+             the core is taken; `request`: as a server, several batches at once (`instances` is how \
+             many are worth having)",
         )
         .only(&["simulated"]),
         key(
