@@ -1,1 +1,71 @@
-fn main() {}
+//! `omma-bench NAME [--json] [--quick] [--report]`: workloads that measure omma, each against a yardstick in the same run.
+
+mod figures;
+mod load;
+mod machine;
+mod rig;
+mod usage;
+mod workloads;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures omma and prints medians with their range.
+#[derive(Parser)]
+#[command(version, after_help = "Examples:\n  omma-bench engine\n  omma-bench model --quick --json\n  omma-bench soak --minutes 10 --report")]
+struct Arguments {
+    /// The workload.
+    #[arg(value_enum)]
+    name: workloads::Name,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Shorter runs, within 40 seconds in all: for a look, not for a report.
+    #[arg(long)]
+    quick: bool,
+    /// Save the report under docs/reports.
+    #[arg(long)]
+    report: bool,
+    /// How long the soak lasts.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// The ONNX model of the workloads that run one (see models/yolov8n_random.py).
+    #[arg(long, default_value = "models/yolov8n_random.onnx")]
+    model: std::path::PathBuf,
+}
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::parse();
+    let options = workloads::Options { quick: arguments.quick, minutes: arguments.minutes, model: arguments.model };
+    let figures = match workloads::run(arguments.name, &options) {
+        Ok(figures) => figures,
+        Err(message) => {
+            say(&format!("omma-bench: {message}"));
+            return std::process::ExitCode::FAILURE;
+        }
+    };
+    let report = figures::Report::new(arguments.name.as_str(), figures);
+    print(&if arguments.json { report.to_json() } else { report.to_table() });
+    if arguments.report {
+        match report.save() {
+            Ok(path) => say(&format!("saved {}", path.display())),
+            Err(error) => {
+                say(&format!("omma-bench: the report cannot be saved: {error}"));
+                return std::process::ExitCode::FAILURE;
+            }
+        }
+    }
+    std::process::ExitCode::SUCCESS
+}
+
+#[expect(clippy::print_stdout, reason = "the report is this program's output")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "progress and errors are for the person who waits")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

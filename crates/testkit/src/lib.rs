@@ -1,1 +1,3 @@
 //! Conformance suites for the engine's traits, fault doubles, clocks.
+
+pub mod backend;

@@ -1,1 +1,27 @@
-//! Model runtimes: ONNX Runtime, OpenVINO and rten behind one way of opening a model.
+//! Models that run inside this process: ONNX files on one of three runtimes, and two stand-ins without a model.
+//!
+//! Owns nothing while the pipeline runs: [`open`] inspects a file, picks the runtime and hands the engine an opener;
+//! each instance then lives on the engine's thread that opened it, with its own session. A batch costs no copy on
+//! its way in (the runtimes read the batch tensor where it lies) nor on its way out (the reply sees their outputs).
+//!
+//! What is absent: no decoding of pictures or outputs, no GPU, no network.
+
+mod file;
+mod fit;
+#[cfg(any(feature = "onnxruntime", feature = "openvino"))]
+mod library;
+mod onnx;
+#[cfg(feature = "onnxruntime")]
+mod onnxruntime;
+#[cfg(feature = "openvino")]
+mod openvino;
+#[cfg(feature = "openvino")]
+mod openvino_c;
+#[cfg(feature = "rten")]
+mod rten;
+mod simulated;
+
+pub use file::FileProblem;
+pub use fit::{check, guess_spec};
+pub use onnx::{Attempt, Choice, OnnxModel, OnnxOptions, OpenError, Runtime, open};
+pub use simulated::{Cost, Waiting, null, simulated};

@@ -1,0 +1,305 @@
+//! Opening an ONNX file: which runtime, why that one, and what to say when none will do.
+//!
+//! Runs once per model, at start, on the caller's thread; nothing of it is on the way of a frame.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use omma_engine::infer::backend::{Backend, BackendError, Device, LoadedModel, ModelInfo, Opener};
+
+use super::file::{self, FileProblem};
+
+/// A library that runs ONNX files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Runtime {
+    OpenVino,
+    OnnxRuntime,
+    Rten,
+}
+
+impl Runtime {
+    /// From the usually fastest to the slowest on CPUs (float convolution models, one session per core): OpenVINO is
+    /// up to 30% ahead of ONNX Runtime, rten has about half their speed and needs no library.
+    pub const ALL: [Self; 3] = [Self::OpenVino, Self::OnnxRuntime, Self::Rten];
+
+    /// The name in configurations and messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenVino => "openvino",
+            Self::OnnxRuntime => "onnxruntime",
+            Self::Rten => "rten",
+        }
+    }
+
+    /// How a person gets it; `None` for what is part of the binary.
+    const fn install(self) -> Option<&'static str> {
+        match self {
+            Self::OpenVino => {
+                Some("`make runtimes`, or `pip install openvino==2026.4.1` and OMMA_OPENVINO=the folder openvino/libs that it installs")
+            }
+            Self::OnnxRuntime => Some(
+                "`make runtimes`, or `pip install onnxruntime==1.32.0` and OMMA_ONNXRUNTIME=the folder onnxruntime/capi that it installs",
+            ),
+            Self::Rten => None,
+        }
+    }
+
+    fn load(self, path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal> {
+        match self {
+            #[cfg(feature = "openvino")]
+            Self::OpenVino => super::openvino::load(path, options),
+            #[cfg(feature = "onnxruntime")]
+            Self::OnnxRuntime => super::onnxruntime::load(path, options),
+            #[cfg(feature = "rten")]
+            Self::Rten => super::rten::load(path, options),
+            #[allow(unreachable_patterns)]
+            _ => Err(Refusal::Absent(format!("this build was made without it (cargo feature `{}`)", self.name()))),
+        }
+    }
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How to run a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnnxOptions {
+    /// `None` is `auto`: the first of [`Runtime::ALL`] that is installed and loads the model.
+    pub runtime: Option<Runtime>,
+    /// Threads inside one instance. On CPUs, several instances of one thread each give more frames than one instance
+    /// of several threads; more than one lowers the latency of a single batch.
+    pub threads_per_instance: usize,
+    /// The runtime's library, or the folder that holds it; otherwise it is searched for.
+    pub library: Option<PathBuf>,
+}
+
+impl Default for OnnxOptions {
+    fn default() -> Self {
+        Self { runtime: None, threads_per_instance: 1, library: None }
+    }
+}
+
+/// Which runtime a model got. For people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    pub runtime: Runtime,
+    pub why: String,
+    /// How to get a runtime that is usually faster, if there is one.
+    pub better: Option<String>,
+}
+
+/// A model ready for the engine, and how it will be run.
+pub struct OnnxModel {
+    pub model: LoadedModel,
+    pub choice: Choice,
+}
+
+/// A runtime that was tried and why it did not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    pub runtime: Runtime,
+    pub problem: String,
+}
+
+/// Why a model cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file itself is at fault.
+    #[error("model {}: {problem}", .path.display())]
+    File { path: PathBuf, problem: FileProblem },
+    /// The model is whole, but takes no batch of pictures.
+    #[error("model {}: {problem}", .path.display())]
+    Unfit { path: PathBuf, problem: String },
+    /// The options contradict each other.
+    #[error("model {}: {problem}", .path.display())]
+    Options { path: PathBuf, problem: String },
+    /// No runtime runs it; what each said.
+    #[error("model {}: no runtime runs it{}", .path.display(), listed(.tried))]
+    Runtimes { path: PathBuf, tried: Vec<Attempt> },
+}
+
+fn listed(tried: &[Attempt]) -> String {
+    tried.iter().map(|Attempt { runtime, problem }| format!("\n  {runtime}: {problem}")).collect()
+}
+
+/// What a runtime gives for a model that it can run.
+pub(super) struct Loaded {
+    pub(super) info: ModelInfo,
+    pub(super) opener: Opener,
+}
+
+/// Why one runtime did not load a model.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It is not there.
+    Absent(String),
+    /// It is there and refuses; another one may not.
+    Refused(String),
+    /// No runtime can make pictures fit this model.
+    Unfit(String),
+}
+
+/// Inspects the model, picks a runtime that loads it, and hands over what the engine needs to open instances.
+///
+/// # Errors
+/// The file is missing, cut off or no ONNX model; it does not take one batch of pictures; or no runtime loads it, in
+/// which case the error holds what each of them said. Never panics, whatever the file holds.
+pub fn open(path: &Path, options: &OnnxOptions) -> Result<OnnxModel, OpenError> {
+    file::inspect(path).map_err(|problem| OpenError::File { path: path.into(), problem })?;
+    let candidates = candidates(options).map_err(|problem| OpenError::Options { path: path.into(), problem })?;
+    let mut tried = Vec::new();
+    let mut absent = Vec::new();
+    for &runtime in &candidates {
+        let problem = match unpanicked(|| runtime.load(path, options)) {
+            Ok(Ok(Loaded { info, opener })) => {
+                let choice = choose(runtime, &info, options, &tried, &absent);
+                return Ok(OnnxModel { model: LoadedModel { info, device: Device::Cpu, opener }, choice });
+            }
+            Ok(Err(Refusal::Unfit(problem))) => return Err(OpenError::Unfit { path: path.into(), problem }),
+            Ok(Err(Refusal::Refused(problem))) => problem,
+            Ok(Err(Refusal::Absent(problem))) => {
+                absent.push(runtime);
+                match runtime.install() {
+                    Some(install) => format!("{problem}; to get it: {install}"),
+                    None => problem,
+                }
+            }
+            Err(panic) => format!("it panicked: {panic}"),
+        };
+        tried.push(Attempt { runtime, problem });
+    }
+    Err(OpenError::Runtimes { path: path.into(), tried })
+}
+
+fn candidates(options: &OnnxOptions) -> Result<Vec<Runtime>, String> {
+    match (options.runtime, &options.library) {
+        (Some(Runtime::Rten), Some(library)) => {
+            Err(format!("the runtime rten is part of omma and takes no library, found library = {}", library.display()))
+        }
+        (Some(runtime), _) => Ok(vec![runtime]),
+        (None, Some(library)) => Err(format!(
+            "library = {} needs a runtime beside it: set runtime = \"openvino\" or runtime = \"onnxruntime\"",
+            library.display()
+        )),
+        (None, None) => Ok(Runtime::ALL.to_vec()),
+    }
+}
+
+fn choose(runtime: Runtime, info: &ModelInfo, options: &OnnxOptions, tried: &[Attempt], absent: &[Runtime]) -> Choice {
+    let refused: Vec<_> = tried.iter().filter(|attempt| !absent.contains(&attempt.runtime)).collect();
+    let why = match (options.runtime, refused.as_slice()) {
+        (Some(_), _) => "the configuration asks for it".to_owned(),
+        (None, []) if absent.is_empty() => "it is installed and usually the fastest on this kind of device".to_owned(),
+        (None, []) => format!("it is usually the fastest after {}, which {} not installed", names(absent), if absent.len() == 1 { "is" } else { "are" }),
+        (None, refused) => {
+            let said: Vec<_> = refused.iter().map(|Attempt { runtime, problem }| format!("{runtime} does not load the model ({problem})")).collect();
+            said.join(", ")
+        }
+    };
+    let better = (options.runtime.is_none()).then(|| absent.first().copied()).flatten().and_then(|best| {
+        best.install().map(|install| format!("{best} is usually faster than {runtime}; to get it: {install}"))
+    });
+    Choice { runtime, why: format!("{}: {why}", info.runtime), better }
+}
+
+fn names(runtimes: &[Runtime]) -> String {
+    runtimes.iter().map(|runtime| runtime.name()).collect::<Vec<_>>().join(" and ")
+}
+
+/// An opener whose first call hands out the instance that the inspection made anyway, so that a model is not loaded
+/// once more than it has instances; every other call (more instances, one that broke) makes a new one.
+pub(super) fn opener(first: Box<dyn Backend>, again: impl Fn() -> Result<Box<dyn Backend>, String> + Send + Sync + 'static) -> Opener {
+    let first = Mutex::new(Some(first));
+    Opener::Blocking(Box::new(move |_instance| {
+        if let Some(first) = first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(first);
+        }
+        match unpanicked(&again) {
+            Ok(opened) => opened.map_err(BackendError::batch),
+            Err(panic) => Err(BackendError::batch(format!("the runtime panicked while it loaded the model: {panic}"))),
+        }
+    }))
+}
+
+/// Runs what may panic on hostile files or unusual libraries (the bindings `expect` what a healthy runtime promises).
+fn unpanicked<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic: Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+        text.unwrap_or_else(|| "no message".to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omma_engine::infer::backend::BatchLimit;
+
+    fn info() -> ModelInfo {
+        ModelInfo { runtime: "runtime 1.0".into(), inputs: vec![], outputs: vec![], batch: BatchLimit::UpTo(1) }
+    }
+
+    #[test]
+    fn the_choice_says_why_and_how_to_get_a_better_one() {
+        let absent = |runtime| Attempt { runtime, problem: "no library".into() };
+        let refused = |runtime| Attempt { runtime, problem: "no such operator".into() };
+        let asked = OnnxOptions { runtime: Some(Runtime::Rten), ..OnnxOptions::default() };
+        for (picked, options, tried, missing, why, better) in [
+            (Runtime::OpenVino, OnnxOptions::default(), vec![], vec![], "runtime 1.0: it is installed and usually the fastest on this kind of device", None),
+            (Runtime::Rten, asked, vec![], vec![], "runtime 1.0: the configuration asks for it", None),
+            (
+                Runtime::OnnxRuntime,
+                OnnxOptions::default(),
+                vec![absent(Runtime::OpenVino)],
+                vec![Runtime::OpenVino],
+                "runtime 1.0: it is usually the fastest after openvino, which is not installed",
+                Some("openvino is usually faster than onnxruntime; to get it: `make runtimes`"),
+            ),
+            (
+                Runtime::Rten,
+                OnnxOptions::default(),
+                vec![absent(Runtime::OpenVino), absent(Runtime::OnnxRuntime)],
+                vec![Runtime::OpenVino, Runtime::OnnxRuntime],
+                "runtime 1.0: it is usually the fastest after openvino and onnxruntime, which are not installed",
+                Some("openvino is usually faster than rten; to get it: `make runtimes`"),
+            ),
+            (
+                Runtime::OnnxRuntime,
+                OnnxOptions::default(),
+                vec![refused(Runtime::OpenVino)],
+                vec![],
+                "runtime 1.0: openvino does not load the model (no such operator)",
+                None,
+            ),
+        ] {
+            let choice = choose(picked, &info(), &options, &tried, &missing);
+            assert_eq!(choice.why, why);
+            match better {
+                None => assert_eq!(choice.better, None),
+                Some(start) => assert!(choice.better.as_deref().is_some_and(|text| text.starts_with(start)), "{:?}", choice.better),
+            }
+        }
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        for (runtime, expected) in [
+            (None, "library = /x needs a runtime beside it: set runtime = \"openvino\" or runtime = \"onnxruntime\""),
+            (Some(Runtime::Rten), "the runtime rten is part of omma and takes no library, found library = /x"),
+        ] {
+            let options = OnnxOptions { runtime, library: Some("/x".into()), ..OnnxOptions::default() };
+            assert_eq!(candidates(&options), Err(expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_panic_becomes_its_message() {
+        assert_eq!(unpanicked(|| -> u32 { panic!("at {}", 3) }), Err("at 3".to_owned()));
+    }
+}

@@ -1,0 +1,107 @@
+//! Two models that are none, for planning: `runtime = "null"` answers at once, `runtime = "simulated"` after a time
+//! that grows with the batch. With them `omma bench` tells what the machine holds without the model, or with a model
+//! of a known speed that one doesn't have yet (an accelerator, a server).
+//!
+//! Both take whatever pictures the configuration says and give one output, `nothing`, one zero per picture.
+
+use std::time::{Duration, Instant};
+
+use omma_engine::infer::backend::{Backend, BackendError, BatchInput, BatchLimit, Device, LoadedModel, ModelInfo, Opener, Reply, TensorInfo};
+use omma_engine::picture::{Layout, PictureSpec};
+use omma_engine::tensor::{DType, TensorView, Values};
+
+use super::fit::PictureInput;
+
+/// What a simulated batch of `n` costs: `base + per_item * n`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    pub base: Duration,
+    pub per_item: Duration,
+    pub waiting: Waiting,
+}
+
+/// How a simulated model spends its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// As an accelerator or a server does: the CPU is free meanwhile.
+    Sleep,
+    /// As a model on the CPU does: the core is taken.
+    Spin,
+}
+
+/// The model that answers at once. It runs on the CPU and never refuses a batch size.
+#[must_use]
+pub fn null(spec: &PictureSpec) -> LoadedModel {
+    let info = info("null", spec, BatchLimit::UpTo(usize::MAX));
+    load(info, Device::Cpu, None)
+}
+
+/// The model that takes `cost` for each batch of at most `batch_max`.
+#[must_use]
+pub fn simulated(spec: &PictureSpec, cost: Cost, batch_max: usize) -> LoadedModel {
+    let (manner, device) = match cost.waiting {
+        Waiting::Sleep => ("asleep", Device::Accelerator),
+        Waiting::Spin => ("busy", Device::Cpu),
+    };
+    let name = format!("simulated: {:?} and {:?} per picture, {manner}", cost.base, cost.per_item);
+    load(info(&name, spec, BatchLimit::UpTo(batch_max)), device, Some(cost))
+}
+
+fn info(runtime: &str, spec: &PictureSpec, batch: BatchLimit) -> ModelInfo {
+    let (height, width) = (Some(spec.size.height as usize), Some(spec.size.width as usize));
+    let channels = Some(spec.color.channels());
+    let shape = match spec.layout {
+        Layout::Nchw => vec![None, channels, height, width],
+        Layout::Nhwc => vec![None, height, width, channels],
+    };
+    ModelInfo {
+        runtime: runtime.into(),
+        inputs: vec![TensorInfo { name: "images".into(), dtype: spec.dtype, shape }],
+        outputs: vec![TensorInfo { name: OUTPUT.into(), dtype: DType::F32, shape: vec![None, Some(1)] }],
+        batch,
+    }
+}
+
+const OUTPUT: &str = "nothing";
+
+fn load(info: ModelInfo, device: Device, cost: Option<Cost>) -> LoadedModel {
+    let input = PictureInput::of(&info);
+    let opener = Opener::Blocking(Box::new(move |_instance| {
+        let input = input.clone().map_err(BackendError::batch)?;
+        Ok(Box::new(Instance { input, cost, zeros: Vec::new() }) as Box<dyn Backend>)
+    }));
+    LoadedModel { info, device, opener }
+}
+
+struct Instance {
+    input: PictureInput,
+    cost: Option<Cost>,
+    zeros: Vec<f32>,
+}
+
+impl Backend for Instance {
+    fn infer(&mut self, batch: BatchInput<'_>, reply: &mut dyn Reply) -> Result<(), BackendError> {
+        let count = self.input.request(&batch)?.shape[0];
+        if let Some(cost) = self.cost {
+            wait(cost, count);
+        }
+        if self.zeros.len() < count {
+            self.zeros.resize(count, 0.0);
+        }
+        reply.outputs(&[TensorView { name: OUTPUT, shape: &[count, 1], values: Values::F32(&self.zeros[..count]) }]);
+        Ok(())
+    }
+}
+
+fn wait(cost: Cost, count: usize) {
+    let due = cost.base.saturating_add(cost.per_item.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)));
+    match cost.waiting {
+        Waiting::Sleep => std::thread::sleep(due),
+        Waiting::Spin => {
+            let start = Instant::now();
+            while start.elapsed() < due {
+                std::hint::spin_loop();
+            }
+        }
+    }
+}

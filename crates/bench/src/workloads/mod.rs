@@ -1,0 +1,54 @@
+//! The workloads, by name. Each adds its figures run by run and says what it is held to.
+
+mod engine;
+mod scaling;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::figures::Figures;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Name {
+    /// The engine alone: null model, 1,000 cameras, frames by reference.
+    Engine,
+    /// The engine's cost per frame at 10,000 cameras against 100, and memory of 10,000 idle ones.
+    Scaling,
+}
+
+impl Name {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Scaling => "scaling",
+        }
+    }
+}
+
+pub struct Options {
+    pub quick: bool,
+    pub minutes: f64,
+    pub model: PathBuf,
+}
+
+impl Options {
+    /// Runs of a workload, and how long each measures.
+    fn runs(&self) -> usize {
+        if self.quick { 3 } else { 5 }
+    }
+
+    fn span(&self) -> Duration {
+        if self.quick { Duration::from_secs(2) } else { Duration::from_secs(5) }
+    }
+}
+
+/// # Errors
+/// The workload could not run: what is missing, and how to get it.
+pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
+    match name {
+        Name::Engine => engine::run(options),
+        Name::Scaling => scaling::run(options),
+    }
+}

@@ -1,0 +1,6 @@
+//! placeholder
+#[derive(Clone, Copy)]
+pub struct ScoredBox;
+pub struct Score;
+pub struct ClassScore;
+pub struct Scorer;
