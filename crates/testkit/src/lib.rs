@@ -1,3 +1,5 @@
 //! Conformance suites for the engine's traits, fault doubles, clocks.
 
 pub mod backend;
+pub mod sink;
+pub mod source;
