@@ -1,7 +1,7 @@
 # The two commands of the README are `make demo` and `make test`; `make help` lists the others.
 # Every target installs what it needs and is missing, and says so (scripts/setup.sh).
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint runtimes pure
+.PHONY: help demo test lint deny runtimes pure
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ lint: ## Formatting, clippy without warnings, and the build that needs no C comp
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy -p omma-cli --no-default-features --features rten --quiet -- -D warnings
+
+# Advisories are left to `cargo deny check advisories`: their database is fetched from GitHub, which not every
+# machine that builds this reaches.
+deny: ## Licences, sources and versions of the dependencies (deny.toml)
+	@scripts/setup.sh build deny
+	cargo deny check bans licenses sources
 
 runtimes: ## Install ONNX Runtime and OpenVINO into the user's cache folder
 	@scripts/setup.sh runtimes

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh build      compiler, cmake and nasm, for the JPEG decoder (Debian packages)
 #   scripts/setup.sh test       cargo-nextest, the test runner
+#   scripts/setup.sh deny       cargo-deny, which checks the dependencies' licences and sources
 #   scripts/setup.sh runtimes   ONNX Runtime and OpenVINO, out of their PyPI wheels, into the user's cache folder
 #
 # Idempotent: with everything there it looks and returns, in well under a second.
@@ -47,10 +48,11 @@ build() {
   if [ ${#missing[@]} -gt 0 ]; then packages "${missing[@]}"; fi
 }
 
-runner() {
-  command -v cargo-nextest >/dev/null || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-nextest" ] && return
-  say "building cargo-nextest, the test runner (some minutes, once)"
-  cargo install cargo-nextest --locked --quiet
+# tool NAME PURPOSE: a cargo subcommand, built from its source.
+tool() {
+  if command -v "$1" >/dev/null || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/$1" ]; then return; fi
+  say "building $1, $2 (some minutes, once)"
+  cargo install "$1" --locked --quiet || die "cargo install $1 failed"
 }
 
 # wheel NAME VERSION PLATFORM SHA256 MARKER MEMBER...: unpacks the wheel's members into CACHE/NAME-VERSION.
@@ -115,12 +117,13 @@ runtimes() {
   return $failed
 }
 
-[ $# -gt 0 ] || die "expected one or more of: build, test, runtimes"
+[ $# -gt 0 ] || die "expected one or more of: build, test, deny, runtimes"
 for part in "$@"; do
   case "$part" in
     build) build ;;
-    test) runner ;;
+    test) tool cargo-nextest "the test runner" ;;
+    deny) tool cargo-deny "which checks the dependencies' licences and sources" ;;
     runtimes) runtimes || die "without native runtimes omma runs on its built-in one (rten), at about half the speed" ;;
-    *) die "unknown part '$part', expected build, test or runtimes" ;;
+    *) die "unknown part '$part', expected build, test, deny or runtimes" ;;
   esac
 done

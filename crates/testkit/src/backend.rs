@@ -68,7 +68,12 @@ pub fn unused_slots_have_no_influence(subject: &Subject<'_>) {
         }
         let results = subject.run_tensor(&mut *backend, &tensor, size).expect("a batch with garbage behind it");
         for (slot, result) in results.iter().enumerate() {
-            assert_close(result, &alone[slot], subject.tolerance, &format!("slot {slot} of {size} with garbage behind it"));
+            assert_close(
+                result,
+                &alone[slot],
+                subject.tolerance,
+                &format!("slot {slot} of {size} with garbage behind it"),
+            );
         }
     }
 }
@@ -157,7 +162,12 @@ impl Subject<'_> {
     }
 
     /// The outputs of each of the first `count` pictures.
-    fn run_tensor(&self, backend: &mut dyn Backend, tensor: &BatchTensor, count: usize) -> Result<Vec<Vec<OwnedTensor>>, BackendError> {
+    fn run_tensor(
+        &self,
+        backend: &mut dyn Backend,
+        tensor: &BatchTensor,
+        count: usize,
+    ) -> Result<Vec<Vec<OwnedTensor>>, BackendError> {
         let mut answer = Answer::default();
         backend.infer(input(tensor, self.spec, &origins(count)), &mut answer)?;
         let outputs = answer.outputs.expect("an answer");
@@ -193,7 +203,13 @@ impl Reply for Answer {
     fn outputs(&mut self, tensors: &[TensorView<'_>]) {
         assert!(self.outputs.is_none(), "a batch is answered once");
         let copy = |view: &TensorView<'_>| {
-            assert_eq!(view.values.len(), view.shape.iter().product::<usize>(), "`{}` fills its shape {:?}", view.name, view.shape);
+            assert_eq!(
+                view.values.len(),
+                view.shape.iter().product::<usize>(),
+                "`{}` fills its shape {:?}",
+                view.name,
+                view.shape
+            );
             OwnedTensor { name: view.name.into(), shape: view.shape.to_vec(), values: floats(view.values) }
         };
         self.outputs = Some(tensors.iter().map(copy).collect());

@@ -3,3 +3,4 @@
 pub mod backend;
 pub mod sink;
 pub mod source;
+pub mod backend_onnx;

@@ -36,7 +36,10 @@ impl fmt::Display for FileProblem {
             Self::NotAFile => f.write_str("it is a folder, expected an .onnx file"),
             Self::Empty => f.write_str("the file is empty"),
             Self::Truncated { at, expected, found } => {
-                write!(f, "the file is cut off: its part at byte {at} goes on to byte {expected}, the file ends at byte {found}")
+                write!(
+                    f,
+                    "the file is cut off: its part at byte {at} goes on to byte {expected}, the file ends at byte {found}"
+                )
             }
             Self::Other(what) => f.write_str(what),
             Self::NotOnnx => f.write_str("it is not an ONNX model: its bytes are no protocol buffer"),
@@ -163,7 +166,10 @@ mod tests {
     fn a_whole_model_passes_and_a_cut_one_says_where() {
         let whole = model(1000);
         assert_eq!(walked(&whole), Ok(()));
-        assert_eq!(walked(&whole[..500]), Err(FileProblem::Truncated { at: 8, expected: whole.len() as u64, found: 500 }));
+        assert_eq!(
+            walked(&whole[..500]),
+            Err(FileProblem::Truncated { at: 8, expected: whole.len() as u64, found: 500 })
+        );
         assert_eq!(walked(&model(0)), Err(FileProblem::NoGraph));
     }
 
@@ -173,8 +179,16 @@ mod tests {
         for (name, bytes, expected) in [
             ("empty.onnx", b"".as_slice(), "the file is empty"),
             ("page.onnx", b"<!DOCTYPE html><html>", "it is a web page: the download did not give the model"),
-            ("lfs.onnx", b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer, not the model itself: run `git lfs pull`"),
-            ("checkpoint.onnx", b"PK\x03\x04....", "it is a zip archive, as PyTorch checkpoints (.pt) are: export the model to ONNX first"),
+            (
+                "lfs.onnx",
+                b"version https://git-lfs.github.com/spec/v1\n",
+                "it is a Git LFS pointer, not the model itself: run `git lfs pull`",
+            ),
+            (
+                "checkpoint.onnx",
+                b"PK\x03\x04....",
+                "it is a zip archive, as PyTorch checkpoints (.pt) are: export the model to ONNX first",
+            ),
             ("text.onnx", b"hello, this is no model", "it is not an ONNX model: its bytes are no protocol buffer"),
             ("shell.onnx", b"\x08\x08", "it is not an ONNX model: it holds no graph"),
         ] {

@@ -43,7 +43,11 @@ impl PictureInput {
             ));
         };
         let [batch, a, b, c] = *input.shape.as_slice() else {
-            return Err(format!("input {} has rank {}, expected 4: batch, channels, height, width", describe(input), input.shape.len()));
+            return Err(format!(
+                "input {} has rank {}, expected 4: batch, channels, height, width",
+                describe(input),
+                input.shape.len()
+            ));
         };
         if !matches!(input.dtype, DType::U8 | DType::F32) {
             return Err(format!("input {} holds {}, expected u8 or f32", describe(input), input.dtype.name()));
@@ -65,7 +69,9 @@ impl PictureInput {
             return refuse("the batch is empty".into());
         }
         let rows = match self.batch {
-            BatchLimit::UpTo(most) if count > most => return refuse(format!("the batch has {count} pictures, the model takes at most {most}")),
+            BatchLimit::UpTo(most) if count > most => {
+                return refuse(format!("the batch has {count} pictures, the model takes at most {most}"));
+            }
             BatchLimit::Exactly(fixed) if count > fixed => {
                 return refuse(format!("the batch has {count} pictures, the model takes exactly {fixed}"));
             }
@@ -76,12 +82,18 @@ impl PictureInput {
             return refuse(format!("the batch tensor has {} slots, the model needs {rows}", batch.tensor.slots()));
         }
         let dims = item_dims(spec);
-        if spec.dtype != self.info.dtype || self.dims.iter().zip(dims).any(|(want, is)| want.is_some_and(|want| want != is)) {
+        if spec.dtype != self.info.dtype
+            || self.dims.iter().zip(dims).any(|(want, is)| want.is_some_and(|want| want != is))
+        {
             return refuse(mismatch(&self.info, spec).unwrap_or_default());
         }
         let bytes = batch.tensor.bytes(rows);
         if bytes.len() != rows * spec.slot_bytes() {
-            return refuse(format!("a slot of the batch tensor has {} bytes, a picture {}", bytes.len() / rows, spec.slot_bytes()));
+            return refuse(format!(
+                "a slot of the batch tensor has {} bytes, a picture {}",
+                bytes.len() / rows,
+                spec.slot_bytes()
+            ));
         }
         Ok(Request { shape: [rows, dims[0], dims[1], dims[2]], bytes, dtype: spec.dtype })
     }
@@ -108,7 +120,8 @@ pub fn check(info: &ModelInfo, spec: &PictureSpec) -> Result<(), String> {
 /// The message for pictures that do not fit, or `None`.
 fn mismatch(input: &TensorInfo, spec: &PictureSpec) -> Option<String> {
     let dims = item_dims(spec);
-    let fits = |dims: [usize; 3]| input.shape.iter().skip(1).zip(dims).all(|(want, is)| want.is_none_or(|want| want == is));
+    let fits =
+        |dims: [usize; 3]| input.shape.iter().skip(1).zip(dims).all(|(want, is)| want.is_none_or(|want| want == is));
     if input.dtype == spec.dtype && fits(dims) {
         return None;
     }
@@ -192,7 +205,9 @@ fn typed_shape(tensor: &TensorInfo) -> String {
         .shape
         .iter()
         .enumerate()
-        .map(|(at, dim)| dim.map_or_else(|| if at == 0 { "batch".to_owned() } else { "any".to_owned() }, |dim| dim.to_string()))
+        .map(|(at, dim)| {
+            dim.map_or_else(|| if at == 0 { "batch".to_owned() } else { "any".to_owned() }, |dim| dim.to_string())
+        })
         .collect();
     format!("{} [{}]", tensor.dtype.name(), dims.join(", "))
 }
@@ -200,4 +215,112 @@ fn typed_shape(tensor: &TensorInfo) -> String {
 /// ``"`images` f32 [batch, 3, 640, 640]"``.
 fn describe(tensor: &TensorInfo) -> String {
     format!("{} {}", quoted(&tensor.name), typed_shape(tensor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(dtype: DType, shape: &[Option<usize>]) -> ModelInfo {
+        let inputs = vec![TensorInfo { name: "images".into(), dtype, shape: shape.to_vec() }];
+        ModelInfo { runtime: "test".into(), batch: batch_limit(&inputs), inputs, outputs: vec![] }
+    }
+
+    fn spec(dtype: DType, width: u32, height: u32, layout: Layout, color: Color) -> PictureSpec {
+        PictureSpec {
+            size: Size { width, height },
+            dtype,
+            layout,
+            color,
+            resize: Resize::Stretch,
+            scale: 1.0,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        }
+    }
+
+    #[test]
+    fn a_misfit_says_what_the_model_has_what_was_said_and_what_to_set() {
+        use Color::{Gray, Rgb};
+        use DType::{F32, U8};
+        use Layout::{Nchw, Nhwc};
+        let planes = [None, Some(3), Some(480), Some(640)];
+        for (shape, dtype, spec, expected) in [
+            (&planes, F32, spec(F32, 640, 480, Nchw, Rgb), None),
+            (&[None, Some(3), None, None], F32, spec(F32, 99, 77, Nchw, Rgb), None),
+            (&[Some(1), Some(480), Some(640), Some(1)], U8, spec(U8, 640, 480, Nhwc, Gray), None),
+            (
+                &planes,
+                F32,
+                spec(U8, 320, 320, Nchw, Rgb),
+                Some(
+                    "input `images` is f32 [batch, 3, 480, 640], the configuration says u8 3x320x320 NCHW: set dtype = \"f32\", width = 640, height = 480",
+                ),
+            ),
+            (
+                &planes,
+                F32,
+                spec(F32, 640, 480, Nhwc, Rgb),
+                Some(
+                    "input `images` is f32 [batch, 3, 480, 640], the configuration says f32 3x480x640 NHWC: set layout = \"nchw\"",
+                ),
+            ),
+            (
+                &[Some(4), Some(1), None, None],
+                F32,
+                spec(F32, 64, 32, Nchw, Rgb),
+                Some(
+                    "input `images` is f32 [4, 1, any, any], the configuration says f32 3x32x64 NCHW: set color = \"gray\"",
+                ),
+            ),
+            (
+                &[None, Some(4), Some(8), Some(8)],
+                F32,
+                spec(F32, 8, 8, Nchw, Rgb),
+                Some(
+                    "input `images` is f32 [batch, 4, 8, 8], the configuration says f32 3x8x8 NCHW: set a model whose input has 1 or 3 channels",
+                ),
+            ),
+        ] {
+            assert_eq!(check(&model(dtype, shape), &spec).err().as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn pictures_are_guessed_from_the_input() {
+        for (shape, dtype, expected) in [
+            (
+                &[None, Some(3), Some(480), Some(640)],
+                DType::F32,
+                Some((640, 480, Layout::Nchw, Color::Rgb, 1.0 / 255.0)),
+            ),
+            (&[Some(1), Some(224), Some(192), Some(3)], DType::U8, Some((192, 224, Layout::Nhwc, Color::Rgb, 1.0))),
+            (&[None, Some(1), Some(28), Some(28)], DType::F32, Some((28, 28, Layout::Nchw, Color::Gray, 1.0 / 255.0))),
+            // Both ends could be channels: planes win.
+            (&[None, Some(3), Some(8), Some(3)], DType::F32, Some((3, 8, Layout::Nchw, Color::Rgb, 1.0 / 255.0))),
+            (&[None, Some(3), None, Some(640)], DType::F32, None),
+            (&[None, Some(4), Some(8), Some(8)], DType::F32, None),
+            (&[None, None, Some(8), Some(8)], DType::F32, None),
+            (&[None, Some(3), Some(8), Some(8)], DType::I64, None),
+        ] {
+            let guessed = guess_spec(&model(dtype, shape));
+            assert_eq!(
+                guessed.as_ref().map(|spec| (spec.size.width, spec.size.height, spec.layout, spec.color, spec.scale)),
+                expected,
+                "{shape:?}"
+            );
+            if let Some(spec) = guessed {
+                assert_eq!(check(&model(dtype, shape), &spec), Ok(()), "what is guessed fits");
+            }
+        }
+    }
+
+    #[test]
+    fn a_first_dimension_is_a_batch_size_only_if_it_is_fixed() {
+        for (first, expected) in
+            [(None, BatchLimit::UpTo(usize::MAX)), (Some(1), BatchLimit::Exactly(1)), (Some(8), BatchLimit::Exactly(8))]
+        {
+            assert_eq!(model(DType::F32, &[first, Some(3), Some(8), Some(8)]).batch, expected);
+        }
+    }
 }

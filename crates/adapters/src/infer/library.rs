@@ -2,6 +2,7 @@
 //!
 //! 1. what the configuration names; 2. the environment variable; 3. omma's cache folder, which `make runtimes` fills;
 //! 4. beside the executable; 5. the site-packages of the Python in PATH; 6. the system's library folders.
+//!
 //! What a person named (1, 2) must be there: falling back to another copy would hide their mistake.
 
 use std::env;
@@ -45,8 +46,13 @@ fn search(wanted: &Wanted, named: Option<&Path>, places: &Places) -> Result<Path
         if path.is_file() {
             return Ok(path.into());
         }
-        return newest(path, wanted.file)
-            .ok_or_else(|| Refusal::Refused(format!("{by} = {} is neither the library {} nor a folder that holds it", path.display(), wanted.file)));
+        return newest(path, wanted.file).ok_or_else(|| {
+            Refusal::Refused(format!(
+                "{by} = {} is neither the library {} nor a folder that holds it",
+                path.display(),
+                wanted.file
+            ))
+        });
     }
     let mut folders = Vec::new();
     if let Some(cache) = &places.cache {
@@ -68,11 +74,20 @@ impl Places {
         let path = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let home = path("HOME");
         let caches = path("XDG_CACHE_HOME").or_else(|| home.as_ref().map(|home| home.join(".cache")));
-        let split = |name: &str| env::var_os(name).map(|value| env::split_paths(&value).collect::<Vec<_>>()).unwrap_or_default();
+        let split = |name: &str| {
+            env::var_os(name).map(|value| env::split_paths(&value).collect::<Vec<_>>()).unwrap_or_default()
+        };
         let mut system = split("LD_LIBRARY_PATH");
         system.extend(
-            ["/usr/local/lib", "/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/opt/intel/openvino/runtime/lib/intel64"]
-                .map(PathBuf::from),
+            [
+                "/usr/local/lib",
+                "/usr/lib",
+                "/usr/lib/x86_64-linux-gnu",
+                "/usr/lib/aarch64-linux-gnu",
+                "/usr/lib64",
+                "/opt/intel/openvino/runtime/lib/intel64",
+            ]
+            .map(PathBuf::from),
         );
         Self {
             variable: path(wanted.variable),
@@ -96,9 +111,12 @@ fn site_packages(path: &[PathBuf], home: Option<&Path>) -> Vec<PathBuf> {
     roots.extend(home.map(|home| home.join(".local")));
     let mut found = Vec::new();
     for root in roots {
-        let mut versions: Vec<_> = entries(&root.join("lib")).filter(|(_, name)| name.starts_with("python3.")).collect();
+        let mut versions: Vec<_> =
+            entries(&root.join("lib")).filter(|(_, name)| name.starts_with("python3.")).collect();
         versions.sort_by_key(|(_, name)| std::cmp::Reverse(version(&name["python".len()..])));
-        found.extend(versions.iter().flat_map(|(folder, _)| [folder.join("site-packages"), folder.join("dist-packages")]));
+        found.extend(
+            versions.iter().flat_map(|(folder, _)| [folder.join("site-packages"), folder.join("dist-packages")]),
+        );
     }
     found.retain(|folder| folder.is_dir());
     found
@@ -110,7 +128,8 @@ fn newest(folder: &Path, file: &str) -> Option<PathBuf> {
     if plain.is_file() {
         return Some(plain);
     }
-    let suffix = |name: &str| Some(version(name.strip_prefix(file)?.strip_prefix('.')?)).filter(|version| !version.is_empty());
+    let suffix =
+        |name: &str| Some(version(name.strip_prefix(file)?.strip_prefix('.')?)).filter(|version| !version.is_empty());
     entries(folder).filter_map(|(path, name)| Some((suffix(&name)?, path))).max().map(|(_, path)| path)
 }
 
@@ -135,7 +154,8 @@ pub(super) fn version_of(library: &Path, wanted: &Wanted) -> String {
 mod tests {
     use super::*;
 
-    const WANTED: Wanted = Wanted { file: "libmodel.so", variable: "OMMA_MODEL", cached: "model-", package: "model/capi" };
+    const WANTED: Wanted =
+        Wanted { file: "libmodel.so", variable: "OMMA_MODEL", cached: "model-", package: "model/capi" };
 
     fn touch(root: &Path, path: &str) -> PathBuf {
         let path = root.join(path);
@@ -211,7 +231,8 @@ mod tests {
         touch(root, "venv/bin/python3");
         touch(root, "venv/lib/python3.9/site-packages/x");
         touch(root, "venv/lib/python3.11/site-packages/x");
-        let expected = ["venv/lib/python3.11/site-packages", "venv/lib/python3.9/site-packages"].map(|folder| root.join(folder));
+        let expected =
+            ["venv/lib/python3.11/site-packages", "venv/lib/python3.9/site-packages"].map(|folder| root.join(folder));
         assert_eq!(site_packages(&[root.join("empty"), root.join("venv/bin")], None), expected);
     }
 }

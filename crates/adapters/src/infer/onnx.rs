@@ -38,9 +38,9 @@ impl Runtime {
     /// How a person gets it; `None` for what is part of the binary.
     const fn install(self) -> Option<&'static str> {
         match self {
-            Self::OpenVino => {
-                Some("`make runtimes`, or `pip install openvino==2026.4.1` and OMMA_OPENVINO=the folder openvino/libs that it installs")
-            }
+            Self::OpenVino => Some(
+                "`make runtimes`, or `pip install openvino==2026.4.1` and OMMA_OPENVINO=the folder openvino/libs that it installs",
+            ),
             Self::OnnxRuntime => Some(
                 "`make runtimes`, or `pip install onnxruntime==1.32.0` and OMMA_ONNXRUNTIME=the folder onnxruntime/capi that it installs",
             ),
@@ -197,9 +197,16 @@ fn choose(runtime: Runtime, info: &ModelInfo, options: &OnnxOptions, tried: &[At
     let why = match (options.runtime, refused.as_slice()) {
         (Some(_), _) => "the configuration asks for it".to_owned(),
         (None, []) if absent.is_empty() => "it is installed and usually the fastest on this kind of device".to_owned(),
-        (None, []) => format!("it is usually the fastest after {}, which {} not installed", names(absent), if absent.len() == 1 { "is" } else { "are" }),
+        (None, []) => format!(
+            "it is usually the fastest after {}, which {} not installed",
+            names(absent),
+            if absent.len() == 1 { "is" } else { "are" }
+        ),
         (None, refused) => {
-            let said: Vec<_> = refused.iter().map(|Attempt { runtime, problem }| format!("{runtime} does not load the model ({problem})")).collect();
+            let said: Vec<_> = refused
+                .iter()
+                .map(|Attempt { runtime, problem }| format!("{runtime} does not load the model ({problem})"))
+                .collect();
             said.join(", ")
         }
     };
@@ -215,7 +222,10 @@ fn names(runtimes: &[Runtime]) -> String {
 
 /// An opener whose first call hands out the instance that the inspection made anyway, so that a model is not loaded
 /// once more than it has instances; every other call (more instances, one that broke) makes a new one.
-pub(super) fn opener(first: Box<dyn Backend>, again: impl Fn() -> Result<Box<dyn Backend>, String> + Send + Sync + 'static) -> Opener {
+pub(super) fn opener(
+    first: Box<dyn Backend>,
+    again: impl Fn() -> Result<Box<dyn Backend>, String> + Send + Sync + 'static,
+) -> Opener {
     let first = Mutex::new(Some(first));
     Opener::Blocking(Box::new(move |_instance| {
         if let Some(first) = first.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -231,7 +241,10 @@ pub(super) fn opener(first: Box<dyn Backend>, again: impl Fn() -> Result<Box<dyn
 /// Runs what may panic on hostile files or unusual libraries (the bindings `expect` what a healthy runtime promises).
 fn unpanicked<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic: Box<dyn Any + Send>| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned());
         text.unwrap_or_else(|| "no message".to_owned())
     })
 }
@@ -251,7 +264,14 @@ mod tests {
         let refused = |runtime| Attempt { runtime, problem: "no such operator".into() };
         let asked = OnnxOptions { runtime: Some(Runtime::Rten), ..OnnxOptions::default() };
         for (picked, options, tried, missing, why, better) in [
-            (Runtime::OpenVino, OnnxOptions::default(), vec![], vec![], "runtime 1.0: it is installed and usually the fastest on this kind of device", None),
+            (
+                Runtime::OpenVino,
+                OnnxOptions::default(),
+                vec![],
+                vec![],
+                "runtime 1.0: it is installed and usually the fastest on this kind of device",
+                None,
+            ),
             (Runtime::Rten, asked, vec![], vec![], "runtime 1.0: the configuration asks for it", None),
             (
                 Runtime::OnnxRuntime,
@@ -282,7 +302,9 @@ mod tests {
             assert_eq!(choice.why, why);
             match better {
                 None => assert_eq!(choice.better, None),
-                Some(start) => assert!(choice.better.as_deref().is_some_and(|text| text.starts_with(start)), "{:?}", choice.better),
+                Some(start) => {
+                    assert!(choice.better.as_deref().is_some_and(|text| text.starts_with(start)), "{:?}", choice.better)
+                }
             }
         }
     }

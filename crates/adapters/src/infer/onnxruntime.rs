@@ -18,8 +18,12 @@ use super::fit::{PictureInput, batch_limit};
 use super::library::{self, Wanted};
 use super::onnx::{Loaded, OnnxOptions, Refusal, opener};
 
-const LIBRARY: Wanted =
-    Wanted { file: "libonnxruntime.so", variable: "OMMA_ONNXRUNTIME", cached: "onnxruntime-", package: "onnxruntime/capi" };
+const LIBRARY: Wanted = Wanted {
+    file: "libonnxruntime.so",
+    variable: "OMMA_ONNXRUNTIME",
+    cached: "onnxruntime-",
+    package: "onnxruntime/capi",
+};
 
 /// The library that this process has loaded, and its environment. It stays for good: unloading is not supported.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
@@ -101,7 +105,8 @@ fn tensors(outlets: &[Outlet], side: &str) -> Result<Vec<TensorInfo>, String> {
             let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
                 return Err(format!("{side} `{name}` is no tensor"));
             };
-            let dtype = dtype(*ty).ok_or_else(|| format!("{side} `{name}` holds {ty}, expected u8, f32, i32 or i64"))?;
+            let dtype =
+                dtype(*ty).ok_or_else(|| format!("{side} `{name}` holds {ty}, expected u8, f32, i32 or i64"))?;
             Ok(TensorInfo { name, dtype, shape: shape.iter().map(|&dim| usize::try_from(dim).ok()).collect() })
         })
         .collect()

@@ -30,7 +30,8 @@ pub(super) fn load(path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal
     load_library(options.library.as_deref())?;
     let (model, info) = Parsed::new(path, options.threads_per_instance.max(1)).map_err(Refusal::Refused)?;
     let input = PictureInput::of(&info).map_err(Refusal::Unfit)?;
-    let shared = Arc::new(Shared { model, input, names: info.outputs.iter().map(|output| output.name.clone()).collect() });
+    let shared =
+        Arc::new(Shared { model, input, names: info.outputs.iter().map(|output| output.name.clone()).collect() });
     let first = Box::new(Instance::new(Arc::clone(&shared)).map_err(Refusal::Refused)?);
     let again = move || -> Result<Box<dyn Backend>, String> { Ok(Box::new(Instance::new(Arc::clone(&shared))?)) };
     Ok(Loaded { info, opener: opener(first, again) })
@@ -52,7 +53,8 @@ fn load_library(named: Option<&Path>) -> Result<(), Refusal> {
             found.display()
         ))),
         None => {
-            openvino_sys::library::load_from(found.clone()).map_err(|error| Refusal::Refused(format!("{}: {error}", found.display())))?;
+            openvino_sys::library::load_from(found.clone())
+                .map_err(|error| Refusal::Refused(format!("{}: {error}", found.display())))?;
             *loaded = Some(found);
             Ok(())
         }
@@ -94,7 +96,8 @@ fn tensors(ports: Vec<PortInfo>, side: &str) -> Result<Vec<TensorInfo>, String> 
     ports
         .into_iter()
         .map(|PortInfo { name, element, dims }| {
-            let dtype = dtype(element).ok_or_else(|| format!("{side} `{name}` holds {element:?}, expected u8, f32, i32 or i64"))?;
+            let dtype = dtype(element)
+                .ok_or_else(|| format!("{side} `{name}` holds {element:?}, expected u8, f32, i32 or i64"))?;
             Ok(TensorInfo { name, dtype, shape: dims })
         })
         .collect()
@@ -138,8 +141,10 @@ impl Backend for Instance {
         let element = if request.dtype == DType::U8 { Element::U8 } else { Element::F32 };
         // SAFETY: `request` checked that the bytes are those of the shape, and the batch outlives the call.
         unsafe { self.request.run(element, request.shape, request.bytes.as_ptr()) }.map_err(BackendError::batch)?;
-        let outputs: Vec<Tensor> =
-            (0..self.shapes.len()).map(|index| self.request.output(index)).collect::<Result<_, _>>().map_err(BackendError::batch)?;
+        let outputs: Vec<Tensor> = (0..self.shapes.len())
+            .map(|index| self.request.output(index))
+            .collect::<Result<_, _>>()
+            .map_err(BackendError::batch)?;
         let mut views = Vec::with_capacity(outputs.len());
         for ((tensor, shape), name) in outputs.iter().zip(&mut self.shapes).zip(&self.shared.names) {
             tensor.shape(shape).map_err(BackendError::batch)?;

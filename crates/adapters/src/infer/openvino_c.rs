@@ -27,7 +27,8 @@ fn ok(status: sys::ov_status_e) -> Result<()> {
         }
     };
     let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
-    let telling: Vec<_> = lines.filter(|line| !line.starts_with("Exception from ") && !line.starts_with("Check '")).collect();
+    let telling: Vec<_> =
+        lines.filter(|line| !line.starts_with("Exception from ") && !line.starts_with("Check '")).collect();
     Err(if telling.is_empty() { format!("OpenVINO failed with {status:?}") } else { telling.join(" ") })
 }
 
@@ -170,7 +171,12 @@ impl Request {
     /// # Safety
     /// `data` holds as many elements as `shape` says, and stays until the call returns. Afterwards the request
     /// still knows the address but does not read it before the next call replaces it.
-    pub(super) unsafe fn run(&mut self, element: sys::ov_element_type_e, shape: [usize; 4], data: *const u8) -> Result<()> {
+    pub(super) unsafe fn run(
+        &mut self,
+        element: sys::ov_element_type_e,
+        shape: [usize; 4],
+        data: *const u8,
+    ) -> Result<()> {
         let mut dims = shape.map(|dim| i64::try_from(dim).unwrap_or(i64::MAX));
         let shape = sys::ov_shape_t { rank: 4, dims: dims.as_mut_ptr() };
         let tensor = Tensor(made!(ov_tensor_create_from_host_ptr(element, shape, data.cast_mut().cast())));

@@ -58,7 +58,8 @@ fn tensors(model: &Model, ids: &[NodeId], side: &str) -> Result<Vec<TensorInfo>,
                 None => return Err(format!("{side} `{name}` has no element type")),
             };
             let dims = node.shape().unwrap_or_default();
-            let shape = dims.iter().map(|dim| if let Dimension::Fixed(size) = dim { Some(*size) } else { None }).collect();
+            let shape =
+                dims.iter().map(|dim| if let Dimension::Fixed(size) = dim { Some(*size) } else { None }).collect();
             Ok(TensorInfo { name, dtype, shape })
         })
         .collect()

@@ -6,7 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use omma_engine::infer::backend::{Backend, BackendError, BatchInput, BatchLimit, Device, LoadedModel, ModelInfo, Opener, Reply, TensorInfo};
+use omma_engine::infer::backend::{
+    Backend, BackendError, BatchInput, BatchLimit, Device, LoadedModel, ModelInfo, Opener, Reply, TensorInfo,
+};
 use omma_engine::picture::{Layout, PictureSpec};
 use omma_engine::tensor::{DType, TensorView, Values};
 
@@ -102,6 +104,47 @@ fn wait(cost: Cost, count: usize) {
             while start.elapsed() < due {
                 std::hint::spin_loop();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infer::guess_spec;
+    use omma_testkit::backend::{Subject, conforms};
+
+    fn spec() -> PictureSpec {
+        let shape = vec![None, Some(3), Some(8), Some(8)];
+        let inputs = vec![TensorInfo { name: "images".into(), dtype: DType::U8, shape }];
+        guess_spec(&ModelInfo { runtime: String::new(), inputs, outputs: vec![], batch: BatchLimit::UpTo(1) })
+            .expect("pictures")
+    }
+
+    fn cost(waiting: Waiting) -> Cost {
+        Cost { base: Duration::from_millis(3), per_item: Duration::from_millis(1), waiting }
+    }
+
+    #[test]
+    fn stand_ins_conform_like_models() {
+        for model in [null(&spec()), simulated(&spec(), Cost { base: Duration::ZERO, ..cost(Waiting::Spin) }, 3)] {
+            conforms(&Subject { model: &model, spec: &spec(), batch_max: 4.min(limit(&model)), tolerance: 0.0 });
+        }
+    }
+
+    fn limit(model: &LoadedModel) -> usize {
+        match model.info.batch {
+            BatchLimit::UpTo(most) | BatchLimit::Exactly(most) => most,
+        }
+    }
+
+    #[test]
+    fn a_simulated_batch_takes_at_least_its_cost_and_waits_as_its_device_would() {
+        for (waiting, device) in [(Waiting::Sleep, Device::Accelerator), (Waiting::Spin, Device::Cpu)] {
+            let start = Instant::now();
+            wait(cost(waiting), 4);
+            assert!(start.elapsed() >= Duration::from_millis(7), "{waiting:?}");
+            assert_eq!(simulated(&spec(), cost(waiting), 16).device, device);
         }
     }
 }

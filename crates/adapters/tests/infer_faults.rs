@@ -1,0 +1,225 @@
+//! Model files and options that cannot work: each is refused with a message that says what is wrong, and nothing panics.
+
+use std::path::PathBuf;
+
+use omma_adapters::infer::{self, Attempt, OnnxModel, OnnxOptions, OpenError, Runtime};
+use omma_engine::picture::{Color, Layout};
+use omma_engine::tensor::DType;
+use omma_testkit::backend::{Subject, conforms};
+use omma_testkit::backend_onnx::{Element, Port, one_node};
+
+const PICTURES: &[Option<usize>] = &[None, Some(3), Some(8), Some(8)];
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, bytes).expect("a file");
+        path
+    }
+}
+
+fn port<'a>(name: &'a str, element: Element, dims: &'a [Option<usize>]) -> Port<'a> {
+    Port { name, element, dims }
+}
+
+fn identity(element: Element, dims: &[Option<usize>]) -> Vec<u8> {
+    one_node("Identity", &[port("images", element, dims)], &[port("output", element, dims)])
+}
+
+fn on(runtime: Runtime) -> OnnxOptions {
+    OnnxOptions { runtime: Some(runtime), ..OnnxOptions::default() }
+}
+
+fn error(result: Result<OnnxModel, OpenError>, what: &str) -> OpenError {
+    match result {
+        Ok(opened) => panic!("{what}: opened on {}", opened.choice.runtime),
+        Err(error) => error,
+    }
+}
+
+/// Whether the runtime can be used here at all; `infer_runtimes.rs` sees to it that it is where it must be.
+fn installed(folder: &Folder, runtime: Runtime) -> bool {
+    infer::open(&folder.write("probe.onnx", &identity(Element::F32, PICTURES)), &on(runtime)).is_ok()
+}
+
+#[test]
+fn models_that_take_no_batch_of_pictures_are_unfit_on_every_runtime() {
+    let folder = Folder::new();
+    let two = [port("images", Element::F32, PICTURES), port("sizes", Element::F32, PICTURES)];
+    for (what, bytes, expected) in [
+        (
+            "two inputs",
+            one_node("Add", &two, &[port("output", Element::F32, PICTURES)]),
+            "the model has 2 inputs (`images` f32 [batch, 3, 8, 8], `sizes` f32 [batch, 3, 8, 8]), expected exactly one, a batch of pictures",
+        ),
+        (
+            "rank 2",
+            identity(Element::F32, &[None, Some(8)]),
+            "input `images` f32 [batch, 8] has rank 2, expected 4: batch, channels, height, width",
+        ),
+        (
+            "whole numbers",
+            identity(Element::I64, PICTURES),
+            "input `images` i64 [batch, 3, 8, 8] holds i64, expected u8 or f32",
+        ),
+    ] {
+        let path = folder.write("model.onnx", &bytes);
+        for runtime in Runtime::ALL.into_iter().filter(|runtime| installed(&folder, *runtime)) {
+            match error(infer::open(&path, &on(runtime)), what) {
+                // rten keeps whole numbers in 32 bits, and says so.
+                OpenError::Unfit { problem, .. } if runtime == Runtime::Rten => {
+                    assert_eq!(problem.replace("i32", "i64"), expected, "{what}")
+                }
+                OpenError::Unfit { problem, .. } => assert_eq!(problem, expected, "{what} on {runtime}"),
+                other => panic!("{what} on {runtime}: {other}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_no_runtime_runs_is_refused_with_what_each_of_them_said() {
+    let folder = Folder::new();
+    let bytes = one_node(
+        "NoSuchOperator",
+        &[port("images", Element::F32, PICTURES)],
+        &[port("output", Element::F32, PICTURES)],
+    );
+    match error(infer::open(&folder.write("model.onnx", &bytes), &OnnxOptions::default()), "an unknown operator") {
+        OpenError::Runtimes { tried, .. } => {
+            assert_eq!(tried.iter().map(|attempt| attempt.runtime).collect::<Vec<_>>(), Runtime::ALL);
+            for Attempt { runtime, problem } in tried {
+                assert!(problem.contains("NoSuchOperator") || !installed(&folder, runtime), "{runtime}: {problem}");
+            }
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// rten computes half floats in full ones and takes such models; the others would want half floats from us.
+#[test]
+fn auto_goes_on_to_the_next_runtime_when_one_refuses_the_model() {
+    let folder = Folder::new();
+    let opened = infer::open(&folder.write("model.onnx", &identity(Element::F16, PICTURES)), &OnnxOptions::default())
+        .expect("rten at least");
+    assert_eq!(opened.choice.runtime, Runtime::Rten);
+    for runtime in [Runtime::OpenVino, Runtime::OnnxRuntime].into_iter().filter(|runtime| installed(&folder, *runtime))
+    {
+        assert!(
+            opened.choice.why.contains(&format!("{runtime} does not load the model (input `images` holds")),
+            "{}",
+            opened.choice.why
+        );
+    }
+}
+
+#[test]
+fn files_that_are_no_models_are_told_before_any_runtime_is_asked() {
+    let folder = Folder::new();
+    let whole = identity(Element::F32, PICTURES);
+    for (name, bytes) in
+        [("empty.onnx", b"".as_slice()), ("cut.onnx", &whole[..whole.len() - 10]), ("page.onnx", b"<html></html>")]
+    {
+        let path = folder.write(name, bytes);
+        let error = error(infer::open(&path, &OnnxOptions::default()), name);
+        assert!(matches!(error, OpenError::File { .. }), "{name}: {error}");
+        assert!(error.to_string().starts_with(&format!("model {}: ", path.display())), "{error}");
+    }
+}
+
+/// Damaged files: whatever a byte becomes, opening ends in a model or an error.
+#[test]
+fn no_damage_to_a_file_panics_or_crashes() {
+    let folder = Folder::new();
+    let whole = identity(Element::F32, PICTURES);
+    for runtime in Runtime::ALL.into_iter().filter(|runtime| installed(&folder, *runtime)) {
+        for at in 0..whole.len() {
+            for value in [0, 1, 0x7f, 0xff, whole[at] ^ 0x10] {
+                let mut damaged = whole.clone();
+                damaged[at] = value;
+                if let Err(OpenError::Runtimes { tried, .. }) =
+                    infer::open(&folder.write("damaged.onnx", &damaged), &on(runtime))
+                {
+                    assert!(
+                        !tried[0].problem.contains("panicked"),
+                        "byte {at} = {value} on {runtime}: {}",
+                        tried[0].problem
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pictures_of_bytes_channels_last_and_grey_pictures_run_on_every_runtime() {
+    let folder = Folder::new();
+    for (element, dims, dtype, layout, color) in [
+        (Element::U8, [None, Some(8), Some(6), Some(3)], DType::U8, Layout::Nhwc, Color::Rgb),
+        (Element::F32, [None, Some(1), Some(6), Some(8)], DType::F32, Layout::Nchw, Color::Gray),
+    ] {
+        let path = folder.write("model.onnx", &identity(element, &dims));
+        for runtime in Runtime::ALL.into_iter().filter(|runtime| installed(&folder, *runtime)) {
+            let opened = infer::open(&path, &on(runtime)).expect("a model");
+            let spec = infer::guess_spec(&opened.model.info).expect("pictures");
+            assert_eq!((spec.dtype, spec.layout, spec.color), (dtype, layout, color), "{runtime}");
+            conforms(&Subject { model: &opened.model, spec: &spec, batch_max: 3, tolerance: 0.0 });
+        }
+    }
+}
+
+#[test]
+fn a_library_that_was_named_must_be_there_and_be_one() {
+    let folder = Folder::new();
+    let model = folder.write("model.onnx", &identity(Element::F32, PICTURES));
+    let text = folder.write("libonnxruntime.so", b"no library");
+    for (runtime, library, expected) in [
+        (
+            Runtime::OpenVino,
+            folder.0.path().join("nowhere"),
+            "is neither the library libopenvino_c.so nor a folder that holds it",
+        ),
+        (Runtime::OnnxRuntime, text, "libonnxruntime.so: "),
+    ] {
+        let options = OnnxOptions { library: Some(library), ..on(runtime) };
+        match error(infer::open(&model, &options), "a wrong library") {
+            OpenError::Runtimes { tried, .. } => assert!(tried[0].problem.contains(expected), "{}", tried[0].problem),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_second_copy_of_a_library_is_refused_by_name() {
+    let folder = Folder::new();
+    for (runtime, file) in [(Runtime::OnnxRuntime, "libonnxruntime.so"), (Runtime::OpenVino, "libopenvino_c.so")] {
+        if !installed(&folder, runtime) {
+            continue;
+        }
+        let copy = folder.write(file, b"another copy");
+        let options = OnnxOptions { library: Some(copy), ..on(runtime) };
+        match error(infer::open(&folder.0.path().join("probe.onnx"), &options), "a second copy") {
+            OpenError::Runtimes { tried, .. } => {
+                assert!(tried[0].problem.contains("cannot be loaded beside it"), "{}", tried[0].problem)
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn auto_takes_the_first_that_is_installed_and_says_how_to_get_a_better_one() {
+    let folder = Folder::new();
+    let opened = infer::open(&folder.write("model.onnx", &identity(Element::F32, PICTURES)), &OnnxOptions::default())
+        .expect("rten at least");
+    let best = Runtime::ALL.into_iter().find(|runtime| installed(&folder, *runtime)).expect("rten at least");
+    assert_eq!(opened.choice.runtime, best);
+    assert!(opened.choice.why.starts_with(best.name()), "{}", opened.choice.why);
+    assert_eq!(opened.choice.better.is_some(), best != Runtime::OpenVino);
+}

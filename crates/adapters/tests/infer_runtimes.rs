@@ -1,0 +1,119 @@
+//! Every runtime on models whose right answers are known: the conformance suite, and agreement between runtimes.
+//!
+//! A runtime whose library is missing is skipped with a note, unless OMMA_REQUIRE_RUNTIMES=1 (as `make test` sets).
+
+use std::path::{Path, PathBuf};
+
+use omma_adapters::infer::{self, OnnxModel, OnnxOptions, OpenError, Runtime};
+use omma_engine::infer::backend::{BatchLimit, Opener};
+use omma_engine::picture::PictureSpec;
+use omma_engine::tensor::{BatchTensor, DType, as_f32};
+use omma_testkit::backend::{Answer, Subject, conforms, input, origins, paint};
+
+fn tiny(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny").join(name)
+}
+
+/// The model on the runtime, or `None` (and a note) if the runtime is not installed and need not be.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests must see what they did not test")]
+fn open(runtime: Runtime, path: &Path) -> Option<OnnxModel> {
+    match infer::open(path, &OnnxOptions { runtime: Some(runtime), ..OnnxOptions::default() }) {
+        Ok(opened) => Some(opened),
+        Err(OpenError::Runtimes { tried, .. }) if tried[0].problem.contains("to get it:") => {
+            let required = std::env::var_os("OMMA_REQUIRE_RUNTIMES").is_some_and(|value| value == "1");
+            assert!(!required, "{runtime} is required here: {}", tried[0].problem);
+            eprintln!("SKIPPED: {runtime} is not installed: {}", tried[0].problem);
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn spec(opened: &OnnxModel) -> PictureSpec {
+    infer::guess_spec(&opened.model.info).expect("pictures")
+}
+
+fn conformance(runtime: Runtime) {
+    for (name, batch_max) in [
+        ("identity_8x8.onnx", 5),
+        ("classifier_4.onnx", 5),
+        ("embed_8.onnx", 5),
+        ("yolo_end2end.onnx", 5),
+        ("fixed_batch_2.onnx", 2),
+    ] {
+        let Some(opened) = open(runtime, &tiny(name)) else { return };
+        conforms(&Subject { model: &opened.model, spec: &spec(&opened), batch_max, tolerance: 1e-5 });
+    }
+}
+
+#[test]
+fn openvino_conforms() {
+    conformance(Runtime::OpenVino);
+}
+
+#[test]
+fn onnxruntime_conforms() {
+    conformance(Runtime::OnnxRuntime);
+}
+
+#[test]
+fn rten_conforms() {
+    conformance(Runtime::Rten);
+}
+
+/// A tensor of `count` painted pictures.
+fn pictures(spec: &PictureSpec, count: usize) -> BatchTensor {
+    let mut tensor = BatchTensor::new(count, spec.slot_bytes());
+    for (picture, slot) in tensor.slots_mut().enumerate() {
+        paint(slot, DType::F32, picture);
+    }
+    tensor
+}
+
+/// The first output of a batch of `count` painted pictures.
+fn outputs(opened: &OnnxModel, count: usize) -> Vec<f32> {
+    let spec = spec(opened);
+    let Opener::Blocking(instance) = &opened.model.opener else { panic!("a blocking backend") };
+    let mut answer = Answer::default();
+    let mut instance = instance(0).expect("an instance");
+    instance.infer(input(&pictures(&spec, count), &spec, &origins(count)), &mut answer).expect("a batch");
+    answer.outputs.expect("outputs").remove(0).values
+}
+
+#[test]
+fn an_identity_model_gives_back_its_input_on_every_runtime() {
+    for runtime in Runtime::ALL {
+        let Some(opened) = open(runtime, &tiny("identity_8x8.onnx")) else { continue };
+        assert_eq!(outputs(&opened, 3), as_f32(pictures(&spec(&opened), 3).bytes(3)), "{runtime}");
+    }
+}
+
+#[test]
+fn runtimes_agree_with_rten() {
+    for name in ["classifier_4.onnx", "embed_8.onnx", "yolo_end2end.onnx", "fixed_batch_2.onnx"] {
+        let expected = outputs(&open(Runtime::Rten, &tiny(name)).expect("rten is built in"), 2);
+        for runtime in [Runtime::OpenVino, Runtime::OnnxRuntime] {
+            let Some(opened) = open(runtime, &tiny(name)) else { continue };
+            for (found, expected) in outputs(&opened, 2).iter().zip(&expected) {
+                assert!(
+                    (found - expected).abs() <= 1e-5 * expected.abs().max(1.0),
+                    "{runtime} on {name}: {found}, rten: {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_runtime_describes_a_model_alike() {
+    for runtime in Runtime::ALL {
+        let Some(opened) = open(runtime, &tiny("yolo_end2end.onnx")) else { continue };
+        let info = &opened.model.info;
+        assert_eq!(info.batch, BatchLimit::UpTo(usize::MAX), "{runtime}");
+        assert_eq!((info.inputs[0].name.as_str(), info.outputs[0].name.as_str()), ("images", "output0"), "{runtime}");
+        assert_eq!(info.inputs[0].shape, [None, Some(3), Some(32), Some(32)], "{runtime}");
+        assert_eq!(info.outputs[0].shape, [None, Some(6), Some(6)], "{runtime}");
+        let fixed = open(runtime, &tiny("fixed_batch_2.onnx")).expect("the same runtime");
+        assert_eq!(fixed.model.info.batch, BatchLimit::Exactly(2), "{runtime}");
+    }
+}
