@@ -1,0 +1,206 @@
+//! The table of all keys: the one place where a key, its values, its default and its meaning are written down. The
+//! page docs/ref/configuration.md is made from it.
+
+mod models;
+mod sources;
+mod texts;
+
+use self::models::MODELS;
+use self::sources::SOURCES;
+use self::texts::{ADDRESS, MINUTES_10_MS, NAME, PATH, key, list, section};
+use crate::schema::Absent::{Is, Means, Required};
+use crate::schema::Kind::{Flag, Integer, Number, Or, Table, Tables, Word};
+use crate::schema::{Kind, Section, words};
+use crate::sink::{Durability, SinkWord};
+
+pub(crate) static ROOT: Section = section(
+    "",
+    "The file as a whole.",
+    &[
+        key("engine", Table(&ENGINE), Means("all defaults"), "the process as a whole"),
+        key("consumer_manager", Table(&CONSUMER_MANAGER), Means("all defaults"), "reading cameras"),
+        key("inference_worker", Table(&INFERENCE_WORKER), Means("all defaults"), "defaults for all models"),
+        key("models", Tables(&MODELS), Required, "what looks at the frames"),
+        key("sources", Tables(&SOURCES), Required, "where frames come from"),
+        key("sinks", Tables(&SINKS), Required, "where results go"),
+    ],
+);
+
+pub(crate) static ENGINE: Section = section(
+    "engine",
+    "The process as a whole.",
+    &[
+        key(
+            "readers",
+            Or("auto", &Integer { min: 1, max: 64 }),
+            Is("\"auto\""),
+            "threads that read cameras; `auto`: a quarter of the cores, 1 to 8",
+        ),
+        key(
+            "post_workers",
+            Or("auto", &Integer { min: 1, max: 64 }),
+            Is("\"auto\""),
+            "threads that put results in order; `auto`: a quarter of the cores, 1 to 8",
+        ),
+        key(
+            "poll_pause_ms_max",
+            Integer { min: 1, max: 1000 },
+            Is("20"),
+            "the pause between two polls grows from `feeder_poll_timeout` up to this while no camera \
+             delivers",
+        ),
+        key(
+            "metrics_interval_ms",
+            Integer { min: 10, max: 60_000 },
+            Is("250"),
+            "the longest that gathered figures wait before they show, so that a quiet camera shows \
+             too",
+        ),
+        key(
+            "drain_timeout_ms",
+            Integer { min: 0, max: MINUTES_10_MS },
+            Is("10000"),
+            "how long a stop waits for frames on their way before they are settled as `shutdown`",
+        ),
+        key(
+            "payload_bytes_max",
+            Integer { min: 1, max: 1 << 30 },
+            Is("33554432"),
+            "a larger encoded picture is dropped as `payload_too_large` before it is looked at",
+        ),
+        key(
+            "error_results",
+            Flag,
+            Is("false"),
+            "publish a result that names the reason for each frame that is dropped after it reached \
+             a batch",
+        ),
+        key(
+            "http",
+            Or("off", &Kind::Text(&ADDRESS)),
+            Is("\"127.0.0.1:9090\""),
+            "where `/metrics`, `/healthz` and `/readyz` are served; `off`: nowhere",
+        ),
+    ],
+);
+
+pub(crate) static CONSUMER_MANAGER: Section = section(
+    "consumer_manager",
+    "Reading cameras: the specification's section 5.2.",
+    &[
+        key(
+            "async_buffer_size",
+            Integer { min: 1, max: 1_000_000 },
+            Is("1000"),
+            "frames that may wait for a batch, for each instance of a model; beyond it `latest` \
+             cameras lose their oldest frame and `every` cameras are not read",
+        )
+        .spec("ASYNC_BUFFER_SIZE", "5.2"),
+        key(
+            "feeder_executor_threads",
+            Integer { min: 1, max: 256 },
+            Is("16"),
+            "the most threads that decode batches ahead of a model in `async` mode; never more are \
+             started than cores",
+        )
+        .spec("FEEDER_EXECUTOR_THREADS", "5.2"),
+        key(
+            "max_consumer_shards",
+            Integer { min: 1, max: 4096 },
+            Is("32"),
+            "cameras are pinned to this many owners by a stable hash of their id",
+        )
+        .spec("MAX_CONSUMER_SHARDS", "5.2"),
+        key(
+            "batch_read_count",
+            Integer { min: 1, max: 10_000 },
+            Is("32"),
+            "the most frames of one camera that one poll takes",
+        )
+        .spec("BATCH_READ_COUNT", "5.2"),
+        key(
+            "metrics_aggregation_count",
+            Integer { min: 1, max: 1_000_000 },
+            Is("100"),
+            "frames that a thread gathers before it touches the shared metrics",
+        )
+        .spec("METRICS_AGGREGATION_COUNT", "5.2"),
+    ],
+);
+
+pub(crate) static INFERENCE_WORKER: Section = section(
+    "inference_worker",
+    "Running models: the specification's section 5.1. Defaults for all models.",
+    &[
+        key(
+            "async_buffer_size",
+            Integer { min: 1, max: 1_000_000 },
+            Is("2000"),
+            "frames handed to the asynchronous side of a model in `async` mode and not yet back",
+        )
+        .spec("ASYNC_BUFFER_SIZE", "5.1"),
+        key(
+            "feeder_poll_timeout",
+            Number { min: 0.0001, max: 1.0 },
+            Is("0.001"),
+            "in seconds: the shortest pause between two polls of the cameras; there is no polling \
+             behind the readers, where threads wake one another",
+        )
+        .spec("FEEDER_POLL_TIMEOUT", "5.1"),
+        key("batch_size", Integer { min: 1, max: 1024 }, Is("16"), "what a batch aims at").spec("BATCH_SIZE", "5.1"),
+        key(
+            "batch_timeout_ms",
+            Number { min: 0.0, max: 10_000.0 },
+            Is("5.0"),
+            "the longest that a frame waits for company while an instance is busy; an idle instance \
+             takes what is there",
+        )
+        .spec("BATCH_TIMEOUT_MS", "5.1"),
+        key(
+            "sync_mode_thread_pool_size",
+            Integer { min: 1, max: 256 },
+            Is("8"),
+            "the most threads of a model in `sync` mode; never more are started than cores",
+        )
+        .spec("SYNC_MODE_THREAD_POOL_SIZE", "5.1"),
+    ],
+);
+
+pub(crate) static SINKS: Section = list(
+    "sinks",
+    Some("type"),
+    "Where results go.",
+    &[
+        key(
+            "type",
+            Word(words::<SinkWord>),
+            Required,
+            "`jsonl`: one JSON object on each line; `null`: nowhere, counted",
+        ),
+        key("name", Kind::Text(&NAME), Required, "what sources, messages and metrics call it"),
+        key("path", Kind::Text(&PATH), Required, "the file that lines are appended to; `-`: standard output")
+            .only(&["jsonl"]),
+        key(
+            "durability",
+            Word(words::<Durability>),
+            Is("\"flush\""),
+            "when results count as published: `none`: once they are in a buffer of this process; \
+             `flush`: once the operating system has them; `fsync`: once the disk has them",
+        )
+        .only(&["jsonl"]),
+        key(
+            "buffer_frames_max",
+            Integer { min: 1, max: 10_000_000 },
+            Is("10000"),
+            "results that may wait for the writer; beyond it `latest` cameras lose the oldest and \
+             `every` cameras are not read",
+        ),
+        key(
+            "backoff_ms_min",
+            Integer { min: 1, max: MINUTES_10_MS },
+            Is("100"),
+            "pause before the first attempt after a failure",
+        ),
+        key("backoff_ms_max", Integer { min: 1, max: MINUTES_10_MS }, Is("10000"), "pauses grow up to this"),
+    ],
+);
