@@ -30,7 +30,7 @@ fn open(runtime: Runtime, path: &Path) -> Option<OnnxModel> {
 }
 
 fn spec(opened: &OnnxModel) -> PictureSpec {
-    infer::guess_spec(&opened.model.info).expect("pictures")
+    infer::guess_spec(&opened.model.info, None).expect("pictures")
 }
 
 fn conformance(runtime: Runtime) {

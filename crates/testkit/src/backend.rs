@@ -271,3 +271,113 @@ fn assert_close(found: &[OwnedTensor], expected: &[OwnedTensor], tolerance: f32,
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omma_engine::infer::backend::{Device, ModelInfo, TensorInfo};
+    use omma_engine::picture::{Color, Layout, Resize};
+    use omma_engine::tensor::as_f32;
+    use omma_frame::Size;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// What a double does wrong.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Fault {
+        Nothing,
+        MixesFramesUp,
+        DependsOnTheBatch,
+        Drifts,
+        ReadsUnusedSlots,
+        LosesOne,
+        AcceptsAnything,
+        BreaksAfterARefusal,
+        ClaimsOtherOutputs,
+    }
+
+    /// A backend whose output is the mean of each picture, but for its fault.
+    struct Double {
+        fault: Fault,
+        runs: usize,
+        broken: bool,
+    }
+
+    impl Backend for Double {
+        fn infer(&mut self, batch: BatchInput<'_>, reply: &mut dyn Reply) -> Result<(), BackendError> {
+            let fits = batch.spec == &spec() && (1..=batch.tensor.slots()).contains(&batch.len());
+            if !fits && self.fault != Fault::AcceptsAnything {
+                self.broken = true;
+                return Err(BackendError::batch("the batch does not fit"));
+            }
+            let count = batch.len().min(batch.tensor.slots());
+            let mean = |bytes: &[u8]| as_f32(bytes).iter().sum::<f32>() / as_f32(bytes).len().max(1) as f32;
+            let mut means: Vec<f32> = batch.tensor.bytes(count).chunks(spec().slot_bytes()).map(mean).collect();
+            match self.fault {
+                Fault::MixesFramesUp => means.reverse(),
+                Fault::DependsOnTheBatch => means.iter_mut().for_each(|mean| *mean *= count as f32),
+                Fault::Drifts => means.iter_mut().for_each(|mean| *mean += self.runs as f32),
+                Fault::ReadsUnusedSlots => {
+                    means.iter_mut().for_each(|value| *value += mean(batch.tensor.bytes(batch.tensor.slots())))
+                }
+                Fault::LosesOne => means.truncate(count.max(2) - 1),
+                Fault::BreaksAfterARefusal if self.broken => means.fill(0.0),
+                _ => {}
+            }
+            self.runs += 1;
+            let name = if self.fault == Fault::ClaimsOtherOutputs { "other" } else { "mean" };
+            reply.outputs(&[TensorView { name, shape: &[means.len()], values: Values::F32(&means) }]);
+            Ok(())
+        }
+    }
+
+    fn spec() -> PictureSpec {
+        PictureSpec {
+            size: Size { width: 4, height: 4 },
+            dtype: DType::F32,
+            layout: Layout::Nchw,
+            color: Color::Gray,
+            resize: Resize::Stretch,
+            scale: 1.0,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        }
+    }
+
+    fn double(fault: Fault) -> LoadedModel {
+        let tensor = |name: &str| TensorInfo { name: name.into(), dtype: DType::F32, shape: vec![None] };
+        LoadedModel {
+            info: ModelInfo {
+                runtime: "double".into(),
+                inputs: vec![tensor("images")],
+                outputs: vec![tensor("mean")],
+                batch: BatchLimit::UpTo(usize::MAX),
+            },
+            device: Device::Cpu,
+            opener: Opener::Blocking(Box::new(move |_| Ok(Box::new(Double { fault, runs: 0, broken: false })))),
+        }
+    }
+
+    #[test]
+    fn the_suite_passes_a_good_backend_and_catches_each_fault() {
+        let passes = |fault| {
+            let model = double(fault);
+            catch_unwind(AssertUnwindSafe(|| {
+                conforms(&Subject { model: &model, spec: &spec(), batch_max: 4, tolerance: 1e-6 })
+            }))
+            .is_ok()
+        };
+        assert!(passes(Fault::Nothing));
+        for fault in [
+            Fault::MixesFramesUp,
+            Fault::DependsOnTheBatch,
+            Fault::Drifts,
+            Fault::ReadsUnusedSlots,
+            Fault::LosesOne,
+            Fault::AcceptsAnything,
+            Fault::BreaksAfterARefusal,
+            Fault::ClaimsOtherOutputs,
+        ] {
+            assert!(!passes(fault), "{fault:?} went unnoticed");
+        }
+    }
+}

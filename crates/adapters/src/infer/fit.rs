@@ -22,6 +22,9 @@ pub(super) struct Request<'a> {
     pub(super) dtype: DType,
 }
 
+/// The largest side, and batch, that is taken for real; the sizes of pictures are computed without fear of overflow.
+const DIM_MAX: usize = 1 << 16;
+
 /// The batch sizes that a first dimension means.
 pub(super) fn batch_limit(inputs: &[TensorInfo]) -> BatchLimit {
     match inputs.first().and_then(|input| input.shape.first()) {
@@ -52,8 +55,8 @@ impl PictureInput {
         if !matches!(input.dtype, DType::U8 | DType::F32) {
             return Err(format!("input {} holds {}, expected u8 or f32", describe(input), input.dtype.name()));
         }
-        if [batch, a, b, c].contains(&Some(0)) {
-            return Err(format!("input {} has a dimension of zero", describe(input)));
+        if [batch, a, b, c].iter().flatten().any(|dim| !(1..=DIM_MAX).contains(dim)) {
+            return Err(format!("input {} has a dimension outside of 1 to {DIM_MAX}", describe(input)));
         }
         Ok(Self { info: input.clone(), dims: [a, b, c], batch: info.batch })
     }
@@ -161,14 +164,18 @@ fn mismatch(input: &TensorInfo, spec: &PictureSpec) -> Option<String> {
 }
 
 /// Pictures as the model's input suggests them, with the conventions of the YOLO family for what an input cannot
-/// tell (letterbox with grey 114; red first; values 0 to 1 for `f32`). `None` if it has no fixed size or no channels.
+/// tell (letterbox with grey 114; red first; values 0 to 1 for `f32`), and `open_size` for the sides that the model
+/// leaves open. `None` if a side is open and no size is given, or no dimension can be the channels.
 #[must_use]
-pub fn guess_spec(info: &ModelInfo) -> Option<PictureSpec> {
+pub fn guess_spec(info: &ModelInfo, open_size: Option<Size>) -> Option<PictureSpec> {
     let input = PictureInput::of(info).ok()?;
     let (layout, channels, height, width) = picture_shape(&input.info)?;
-    let side = |pixels: Option<usize>| pixels.and_then(|pixels| u32::try_from(pixels).ok());
+    let side = |pixels: Option<usize>, open: fn(Size) -> u32| match pixels {
+        Some(pixels) => u32::try_from(pixels).ok(),
+        None => open_size.map(open),
+    };
     Some(PictureSpec {
-        size: Size { width: side(width)?, height: side(height)? },
+        size: Size { width: side(width, |open| open.width)?, height: side(height, |open| open.height)? },
         dtype: input.info.dtype,
         layout,
         color: if channels == 1 { Color::Gray } else { Color::Rgb },
@@ -303,7 +310,7 @@ mod tests {
             (&[None, None, Some(8), Some(8)], DType::F32, None),
             (&[None, Some(3), Some(8), Some(8)], DType::I64, None),
         ] {
-            let guessed = guess_spec(&model(dtype, shape));
+            let guessed = guess_spec(&model(dtype, shape), None);
             assert_eq!(
                 guessed.as_ref().map(|spec| (spec.size.width, spec.size.height, spec.layout, spec.color, spec.scale)),
                 expected,
@@ -313,6 +320,16 @@ mod tests {
                 assert_eq!(check(&model(dtype, shape), &spec), Ok(()), "what is guessed fits");
             }
         }
+    }
+
+    #[test]
+    fn sides_that_a_model_leaves_open_are_taken_from_the_size_that_is_given() {
+        let size = |shape: &[Option<usize>]| {
+            guess_spec(&model(DType::F32, shape), Some(Size { width: 64, height: 32 })).map(|spec| spec.size)
+        };
+        assert_eq!(size(&[None, Some(3), None, None]), Some(Size { width: 64, height: 32 }));
+        assert_eq!(size(&[None, Some(3), Some(48), None]), Some(Size { width: 64, height: 48 }));
+        assert_eq!(size(&[None, Some(3), Some(48), Some(96)]), Some(Size { width: 96, height: 48 }));
     }
 
     #[test]

@@ -8,9 +8,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use omma_engine::infer::backend::{Backend, BackendError, Device, LoadedModel, ModelInfo, Opener};
+use omma_engine::infer::backend::{
+    Backend, BackendError, BatchInput, BatchLimit, Device, LoadedModel, ModelInfo, Opener, Origin, Reply,
+};
+use omma_engine::tensor::{BatchTensor, TensorView};
+use omma_frame::CameraIndex;
 
 use super::file::{self, FileProblem};
+use super::fit::guess_spec;
 
 /// A library that runs ONNX files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,11 +134,14 @@ fn listed(tried: &[Attempt]) -> String {
     tried.iter().map(|Attempt { runtime, problem }| format!("\n  {runtime}: {problem}")).collect()
 }
 
-/// What a runtime gives for a model that it can run.
+/// What a runtime gives for a model that it can load: one instance, and how to make more.
 pub(super) struct Loaded {
     pub(super) info: ModelInfo,
-    pub(super) opener: Opener,
+    pub(super) first: Box<dyn Backend>,
+    pub(super) again: Again,
 }
+
+pub(super) type Again = Box<dyn Fn() -> Result<Box<dyn Backend>, String> + Send + Sync>;
 
 /// Why one runtime did not load a model.
 #[derive(Debug)]
@@ -157,10 +165,12 @@ pub fn open(path: &Path, options: &OnnxOptions) -> Result<OnnxModel, OpenError> 
     let mut tried = Vec::new();
     let mut absent = Vec::new();
     for &runtime in &candidates {
-        let problem = match unpanicked(|| runtime.load(path, options)) {
-            Ok(Ok(Loaded { info, opener })) => {
-                let choice = choose(runtime, &info, options, &tried, &absent);
-                return Ok(OnnxModel { model: LoadedModel { info, device: Device::Cpu, opener }, choice });
+        let problem = match unpanicked(|| tested(runtime.load(path, options)?)) {
+            Ok(Ok((Loaded { info, first, again }, limitation))) => {
+                let mut choice = choose(runtime, &info, options, &tried, &absent);
+                choice.why.extend(limitation);
+                let model = LoadedModel { info, device: Device::Cpu, opener: opener(first, again) };
+                return Ok(OnnxModel { model, choice });
             }
             Ok(Err(Refusal::Unfit(problem))) => return Err(OpenError::Unfit { path: path.into(), problem }),
             Ok(Err(Refusal::Refused(problem))) => problem,
@@ -220,12 +230,77 @@ fn names(runtimes: &[Runtime]) -> String {
     runtimes.iter().map(|runtime| runtime.name()).collect::<Vec<_>>().join(" and ")
 }
 
+/// Runs the model once, and once more with two pictures if it takes batches: what loads need not run (an operator's
+/// option that the runtime has not got), and a batch that may vary by its declaration may be fixed inside. Skipped
+/// for models whose picture size is open. Gives back what the model turned out not to do.
+///
+/// # Errors
+/// The model does not run, or its outputs are not one row per picture.
+fn tested(mut loaded: Loaded) -> Result<(Loaded, Option<String>), Refusal> {
+    let Some(spec) = guess_spec(&loaded.info, None) else { return Ok((loaded, None)) };
+    let fixed = match loaded.info.batch {
+        BatchLimit::Exactly(fixed) => Some(fixed),
+        BatchLimit::UpTo(_) => None,
+    };
+    let rows = fixed.unwrap_or(2);
+    // A header may claim any size; nothing is allocated before it is known to be one that a machine has.
+    if rows * spec.slot_bytes() > INPUT_BYTES_MAX {
+        return Err(Refusal::Unfit(format!(
+            "its input is {rows} pictures of {} bytes, more than the {INPUT_BYTES_MAX} bytes that a batch may have",
+            spec.slot_bytes()
+        )));
+    }
+    let tensor = BatchTensor::new(rows, spec.slot_bytes());
+    let mut run = |count: usize| {
+        let origins = vec![Origin { camera: CameraIndex(0), sequence: 0 }; count];
+        let mut rows = Rows(Vec::new());
+        let batch = BatchInput { tensor: &tensor, spec: &spec, origins: &origins, parameters: &[] };
+        loaded.first.infer(batch, &mut rows).map(|()| rows.0).map_err(|error| error.message)
+    };
+    let outputs =
+        run(1).map_err(|problem| Refusal::Refused(format!("it loads the model, but does not run it: {problem}")))?;
+    if let Some((name, first)) = outputs.iter().find(|(_, first)| *first != Some(fixed.unwrap_or(1))) {
+        let found = first.map_or("none".to_owned(), |first| first.to_string());
+        return Err(Refusal::Unfit(format!(
+            "output `{name}` has {found} as its first dimension, expected one row per picture ({}): export the model so that its \
+             outputs keep the batch",
+            fixed.unwrap_or(1)
+        )));
+    }
+    if fixed.is_some() {
+        return Ok((loaded, None));
+    }
+    let problem = match run(2) {
+        Ok(outputs) => match outputs.iter().find(|(_, first)| *first != Some(2)) {
+            None => return Ok((loaded, None)),
+            Some((name, _)) => format!("output `{name}` does not grow with the batch"),
+        },
+        Err(problem) => problem,
+    };
+    loaded.info.batch = BatchLimit::UpTo(1);
+    Ok((
+        loaded,
+        Some(format!("; the model takes one picture at a time, although its input declares batches: {problem}")),
+    ))
+}
+
+/// Far beyond any model's input (64 pictures of 4000x4000 in `f32` have 12 GB, and are refused).
+const INPUT_BYTES_MAX: usize = 4 << 30;
+
+/// A reply that keeps the name and first dimension of each output.
+struct Rows(Vec<(String, Option<usize>)>);
+
+impl Reply for Rows {
+    fn outputs(&mut self, tensors: &[TensorView<'_>]) {
+        self.0 = tensors.iter().map(|tensor| (tensor.name.to_owned(), tensor.shape.first().copied())).collect();
+    }
+
+    fn fail(&mut self, _index: usize, _message: &str) {}
+}
+
 /// An opener whose first call hands out the instance that the inspection made anyway, so that a model is not loaded
 /// once more than it has instances; every other call (more instances, one that broke) makes a new one.
-pub(super) fn opener(
-    first: Box<dyn Backend>,
-    again: impl Fn() -> Result<Box<dyn Backend>, String> + Send + Sync + 'static,
-) -> Opener {
+fn opener(first: Box<dyn Backend>, again: Again) -> Opener {
     let first = Mutex::new(Some(first));
     Opener::Blocking(Box::new(move |_instance| {
         if let Some(first) = first.lock().unwrap_or_else(PoisonError::into_inner).take() {

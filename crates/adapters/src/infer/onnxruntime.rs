@@ -16,7 +16,7 @@ use ort::value::{DynValue, Outlet, Shape, TensorElementType, TensorRef, ValueTyp
 
 use super::fit::{PictureInput, batch_limit};
 use super::library::{self, Wanted};
-use super::onnx::{Loaded, OnnxOptions, Refusal, opener};
+use super::onnx::{Loaded, OnnxOptions, Refusal};
 
 const LIBRARY: Wanted = Wanted {
     file: "libonnxruntime.so",
@@ -42,7 +42,7 @@ pub(super) fn load(path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal
     let again = move || -> Result<Box<dyn Backend>, String> {
         Ok(Box::new(Instance::new(commit(&environment, &path, threads)?, Arc::clone(&input))))
     };
-    Ok(Loaded { info, opener: opener(first, again) })
+    Ok(Loaded { info, first, again: Box::new(again) })
 }
 
 /// Loads the library, once per process. A search accepts what is already loaded; a different copy asked for by name

@@ -15,7 +15,7 @@ use openvino_sys::ov_element_type_e as Element;
 
 use super::fit::{PictureInput, batch_limit};
 use super::library::{self, Wanted};
-use super::onnx::{Loaded, OnnxOptions, Refusal, opener};
+use super::onnx::{Loaded, OnnxOptions, Refusal};
 use super::openvino_c::{self as ov, Core, Model, PortInfo, Request, Tensor};
 
 const LIBRARY: Wanted =
@@ -34,7 +34,7 @@ pub(super) fn load(path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal
         Arc::new(Shared { model, input, names: info.outputs.iter().map(|output| output.name.clone()).collect() });
     let first = Box::new(Instance::new(Arc::clone(&shared)).map_err(Refusal::Refused)?);
     let again = move || -> Result<Box<dyn Backend>, String> { Ok(Box::new(Instance::new(Arc::clone(&shared))?)) };
-    Ok(Loaded { info, opener: opener(first, again) })
+    Ok(Loaded { info, first, again: Box::new(again) })
 }
 
 /// Loads the library, once per process, with the same rules as ONNX Runtime's.

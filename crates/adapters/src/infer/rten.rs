@@ -13,7 +13,7 @@ use rten::{DataType, Dimension, Model, ModelOptions, NodeId, RunOptions, ThreadP
 use rten_tensor::prelude::*;
 
 use super::fit::{PictureInput, batch_limit};
-use super::onnx::{Loaded, OnnxOptions, Refusal, opener};
+use super::onnx::{Loaded, OnnxOptions, Refusal};
 
 pub(super) fn load(path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal> {
     let model = read(path).map_err(Refusal::Refused)?;
@@ -30,7 +30,7 @@ pub(super) fn load(path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal
         let shared = Arc::clone(&shared);
         move || -> Result<Box<dyn Backend>, String> { Ok(Box::new(Instance::new(Arc::clone(&shared)))) }
     };
-    Ok(Loaded { info, opener: opener(Box::new(Instance::new(shared)), again) })
+    Ok(Loaded { info, first: Box::new(Instance::new(shared)), again: Box::new(again) })
 }
 
 fn read(path: &Path) -> Result<Model, String> {

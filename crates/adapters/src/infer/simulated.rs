@@ -117,7 +117,7 @@ mod tests {
     fn spec() -> PictureSpec {
         let shape = vec![None, Some(3), Some(8), Some(8)];
         let inputs = vec![TensorInfo { name: "images".into(), dtype: DType::U8, shape }];
-        guess_spec(&ModelInfo { runtime: String::new(), inputs, outputs: vec![], batch: BatchLimit::UpTo(1) })
+        guess_spec(&ModelInfo { runtime: String::new(), inputs, outputs: vec![], batch: BatchLimit::UpTo(1) }, None)
             .expect("pictures")
     }
 
