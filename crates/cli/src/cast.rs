@@ -50,6 +50,10 @@ impl Cast {
         Arc::new(cast)
     }
 
+    pub fn len(&self) -> usize {
+        self.scenes.len()
+    }
+
     pub fn size(&self) -> Size {
         self.size
     }

@@ -90,6 +90,11 @@ impl Line {
         self
     }
 
+    /// Without colours.
+    pub fn text(&self) -> String {
+        self.pieces.iter().map(|(text, ..)| text.as_str()).collect()
+    }
+
     fn write(&self, columns: usize, out: &mut Vec<u8>) {
         let mut left = columns;
         for (text, color, bold) in &self.pieces {
