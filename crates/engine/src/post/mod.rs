@@ -1,5 +1,9 @@
 //! From a model's output tensors to results, and from results in any order to results in each camera's order.
 
+pub mod decode;
+pub mod labels;
+pub mod nms;
+
 use std::fmt;
 
 use omma_frame::Output;
