@@ -1,5 +1,7 @@
 //! Bicycles, ridden or left standing. A rider belongs to the bicycle: one thing, one box.
 
+use std::f32::consts::TAU;
+
 use crate::colour::rgb;
 use crate::figure::Figure;
 use crate::math::{cos, lerp, sin};
@@ -46,7 +48,7 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, rolled: 
             &disc(centre, wheel - 0.075, 0.0),
             metal,
         );
-        let turn = rolled / (6.2832 * wheel);
+        let turn = rolled / (TAU * wheel);
         for k in 0..3 {
             let (dx, dy) = (cos(turn + k as f32 / 6.0), sin(turn + k as f32 / 6.0));
             let r = wheel - 0.06;

@@ -21,6 +21,7 @@ mod figure;
 mod math;
 mod person;
 mod place;
+mod plans;
 mod props;
 mod raster;
 mod rng;

@@ -3,6 +3,8 @@
 //! Sines from a system's library differ in the last bit between systems, which would show as
 //! different pixels; additions, multiplications, divisions and square roots do not.
 
+use std::f32::consts::TAU;
+
 /// Sine of an angle given in full turns.
 pub fn sin(turns: f32) -> f32 {
     let x = turns - turns.floor();
@@ -15,7 +17,7 @@ pub fn sin(turns: f32) -> f32 {
         x - 1.0
     };
     let s = x * x;
-    x * (6.283_185_3 - s * (41.341_702 - s * (81.605_25 - s * (76.705_86 - s * 42.058_693))))
+    x * (TAU - s * (41.341_7 - s * (81.605_25 - s * (76.705_86 - s * 42.058_69))))
 }
 
 pub fn cos(turns: f32) -> f32 {

@@ -5,6 +5,8 @@
 //! anti-aliased by coverage; upper and lower ends are not, the sensor's noise hides them.
 //! Costs about 1 ns per pixel painted; allocates nothing once `Rows` has its length.
 
+use std::f32::consts::FRAC_1_SQRT_2;
+
 use crate::colour::Colour;
 
 /// Bit of a stamp that says: this pixel is the thing's, but something fixed hides it.
@@ -324,19 +326,19 @@ fn row_of(y: f32, from: usize, to: usize) -> usize {
 pub const CIRCLE: [Point; 16] = [
     (1.0, 0.0),
     (0.92388, 0.382_683),
-    (0.707_107, 0.707_107),
+    (FRAC_1_SQRT_2, FRAC_1_SQRT_2),
     (0.382_683, 0.92388),
     (0.0, 1.0),
     (-0.382_683, 0.92388),
-    (-0.707_107, 0.707_107),
+    (-FRAC_1_SQRT_2, FRAC_1_SQRT_2),
     (-0.92388, 0.382_683),
     (-1.0, 0.0),
     (-0.92388, -0.382_683),
-    (-0.707_107, -0.707_107),
+    (-FRAC_1_SQRT_2, -FRAC_1_SQRT_2),
     (-0.382_683, -0.92388),
     (0.0, -1.0),
     (0.382_683, -0.92388),
-    (0.707_107, -0.707_107),
+    (FRAC_1_SQRT_2, -FRAC_1_SQRT_2),
     (0.92388, -0.382_683),
 ];
 

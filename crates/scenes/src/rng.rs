@@ -41,7 +41,7 @@ impl Rng {
 
     /// Even in 0..count (0 where count is 0).
     pub fn below(&mut self, count: usize) -> usize {
-        ((self.bits() >> 32) * count as u64 >> 32) as usize
+        (((self.bits() >> 32) * count as u64) >> 32) as usize
     }
 
     pub fn chance(&mut self, probability: f32) -> bool {

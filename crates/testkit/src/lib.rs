@@ -4,3 +4,4 @@ pub mod backend;
 pub mod sink;
 pub mod source;
 pub mod backend_onnx;
+pub mod source_mjpeg_server;

@@ -137,16 +137,15 @@ impl Sink for JsonlSink {
             bytes += if whole == 0 { 0 } else { self.ends[whole - 1] as u64 };
             failure = outcome.err();
         }
-        if self.durability == Durability::Synced && published > 0 {
-            if let Err(error) = self.out.sync() {
-                // What became of these bytes nobody can say, and a second sync would say "fine". So they are taken
-                // back and written anew. If even that fails, lines may appear twice: better than to lose them.
-                let half = self.owed.is_some();
-                if !half && !matches!(self.out.take_back(bytes), Ok(true)) {
-                    return Err(self.error(owed, "cannot sync, and lines may appear twice", &error));
-                }
-                return Err(self.error(if half { published } else { owed }, "cannot sync", &error));
+        let synced = self.durability == Durability::Written || published == 0;
+        if let Err(error) = if synced { Ok(()) } else { self.out.sync() } {
+            // What became of these bytes nobody can say, and a second sync would say "fine". So they are taken back
+            // and written anew. If even that fails, lines may appear twice: better than to lose them.
+            let half = self.owed.is_some();
+            if !half && !matches!(self.out.take_back(bytes), Ok(true)) {
+                return Err(self.error(owed, "cannot sync, and lines may appear twice", &error));
             }
+            return Err(self.error(if half { published } else { owed }, "cannot sync", &error));
         }
         match failure {
             None => Ok(()),
