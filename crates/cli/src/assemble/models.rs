@@ -66,7 +66,9 @@ fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String
                 library: library.clone(),
             };
             let picture = |info: &ModelInfo| {
-                model.input.picture(infer::guess_spec(info).as_ref()).ok_or_else(|| {
+                let open_size = Option::zip(model.input.width, model.input.height);
+                let open_size = open_size.map(|(width, height)| Size { width, height });
+                model.input.picture(infer::guess_spec(info, open_size).as_ref()).ok_or_else(|| {
                     let input = info.inputs.first().map(shape).unwrap_or_default();
                     format!("the model's input {input} leaves the pictures' size open: set input.width and input.height")
                 })
@@ -91,7 +93,7 @@ fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String
 /// What is wrong with the file, or why no runtime runs it.
 pub fn embedded(path: &Path, options: &OnnxOptions, output: &OutputConfig) -> Result<OpenedModel, String> {
     let picture = |info: &ModelInfo| {
-        infer::guess_spec(info).ok_or_else(|| "the model does not say how it wants its pictures".to_owned())
+        infer::guess_spec(info, None).ok_or_else(|| "the model does not say how it wants its pictures".to_owned())
     };
     onnx(path, options, picture, output, PictureLimits::default())
 }

@@ -107,11 +107,11 @@ impl Opening<'_> {
         let camera = places.first().map_or(CameraIndex(0), |place| place.index);
         let bytes_max = self.bytes_max;
         Ok(match &self.config.kind {
-            SourceKind::Synthetic { fps, frames, quality, .. } => {
+            SourceKind::Synthetic { pace: written, frames, quality, .. } => {
                 let showing = Showing {
                     cameras: places.iter().map(|place| (place.index, place.position)).collect(),
                     keep,
-                    pace: source::Pace::PerSecond(*fps),
+                    pace: pace(*written),
                     frames: *frames,
                     quality: *quality,
                     threads: self.threads,
