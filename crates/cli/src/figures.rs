@@ -26,7 +26,6 @@ pub struct Reading {
 /// What happened between two readings.
 pub struct Window {
     pub took: Duration,
-    pub received_per_s: f64,
     pub published_per_s: f64,
     /// Cores kept busy by the whole process.
     pub cores: f64,
@@ -35,11 +34,11 @@ pub struct Window {
     sums: Vec<Duration>,
 }
 
-/// Cores that a model's threads kept busy.
+/// Threads that a model kept busy on average: in the model, and decoding for it.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct ModelWindow {
-    pub model_cores: f64,
-    pub decode_cores: f64,
+    pub model_threads: f64,
+    pub decode_threads: f64,
 }
 
 impl Reading {
@@ -69,7 +68,6 @@ impl Reading {
         let busy = |now: Duration, before: Duration| now.saturating_sub(before).as_secs_f64() / seconds;
         Window {
             took,
-            received_per_s: self.counts.received.saturating_sub(earlier.counts.received) as f64 / seconds,
             published_per_s: self.counts.published.saturating_sub(earlier.counts.published) as f64 / seconds,
             cores: busy(self.cpu, earlier.cpu),
             models: self
@@ -77,8 +75,8 @@ impl Reading {
                 .iter()
                 .zip(&earlier.models)
                 .map(|(now, before)| ModelWindow {
-                    model_cores: busy(now.0, before.0),
-                    decode_cores: busy(now.1, before.1),
+                    model_threads: busy(now.0, before.0),
+                    decode_threads: busy(now.1, before.1),
                 })
                 .collect(),
             stages,
