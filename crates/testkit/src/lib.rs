@@ -2,3 +2,4 @@
 
 pub mod picture;
 pub mod picture_fixtures;
+mod picture_formats;
