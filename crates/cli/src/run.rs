@@ -65,8 +65,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
 
 fn serve(config: &Config, watched: &Watched, talk: &mut Talk) -> Result<Option<Server>, Failure> {
     let Some(address) = config.http else { return Ok(None) };
-    let options =
-        ServerOptions { address: address.to_string(), camera_series_max: ServerOptions::CAMERA_SERIES_MAX };
+    let options = ServerOptions { address: address.to_string(), camera_series_max: ServerOptions::CAMERA_SERIES_MAX };
     let server = Server::start(&options, watched.clone())
         .map_err(|error| Failure::usage(format!("{error} (engine.http in the configuration)")))?;
     talk.say("note", Level::Info, &format!("metrics and health at http://{}", server.address()));

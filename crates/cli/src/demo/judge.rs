@@ -122,7 +122,9 @@ mod tests {
 
     #[test]
     fn what_comes_late_or_twice_is_noticed_and_gaps_are_not() {
-        for (sequences, out_of_order) in [(&[0, 1, 2][..], 0), (&[0, 5, 9], 0), (&[0, 2, 1], 1), (&[3, 3], 1), (&[2, 1, 0], 2)] {
+        for (sequences, out_of_order) in
+            [(&[0, 1, 2][..], 0), (&[0, 5, 9], 0), (&[0, 2, 1], 1), (&[3, 3], 1), (&[2, 1, 0], 2)]
+        {
             let (mut judge, seen) = Judge::new(2, 1);
             let results: Vec<_> = sequences.iter().map(|&sequence| result(1, sequence, vec![])).collect();
             judge.publish(&results, &[]).unwrap();

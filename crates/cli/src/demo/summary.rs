@@ -34,6 +34,8 @@ pub struct Summary {
     pub score: Score,
     pub results: PathBuf,
     pub sheet: PathBuf,
+    /// A configuration to go on with.
+    pub example: PathBuf,
 }
 
 impl Summary {
@@ -140,6 +142,7 @@ impl Summary {
         );
         row("results", self.results.display().to_string());
         row("pictures", self.sheet.display().to_string());
+        row("next", format!("omma run -c {}", self.example.display()));
         lines.push(String::new());
         if let Some(late) = supervise::lateness(report) {
             lines.push(format!("late: {late}"));
@@ -221,6 +224,7 @@ impl Summary {
             },
             "results": self.results,
             "contact_sheet": self.sheet,
+            "example": self.example,
         })
     }
 }
