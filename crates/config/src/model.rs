@@ -63,6 +63,8 @@ pub enum Waiting {
     Sleep,
     /// As a model on the CPU: the core is taken.
     Spin,
+    /// As a server does: any number of batches at once, none of which occupies a thread.
+    Request,
 }
 
 /// What the configuration says of a model's pictures; `None` is for the model's file to say.
@@ -131,7 +133,7 @@ impl Word for Mode {
 }
 
 impl Word for Waiting {
-    const WORDS: &'static [(&'static str, Self)] = &[("sleep", Self::Sleep), ("spin", Self::Spin)];
+    const WORDS: &'static [(&'static str, Self)] = &[("sleep", Self::Sleep), ("spin", Self::Spin), ("request", Self::Request)];
 }
 
 impl Word for Layout {
@@ -190,10 +192,14 @@ fn read_model(table: &Table<'_>, defaults: &ModelDefaults, names: &mut Names) ->
     let waiting_frames_max =
         table.count_or("waiting_frames_max", defaults.waiting_frames_max.saturating_mul(instances.unwrap_or(1)));
     let in_flight_frames_max = table.count_or("in_flight_frames_max", defaults.in_flight_frames_max);
-    for (key, frames) in [("waiting_frames_max", waiting_frames_max), ("in_flight_frames_max", in_flight_frames_max)] {
+    for (key, frames, from) in [
+        ("waiting_frames_max", waiting_frames_max, "consumer_manager"),
+        ("in_flight_frames_max", in_flight_frames_max, "inference_worker"),
+    ] {
         if frames < batch.size {
+            let from = if table.has(key) { String::new() } else { format!(" from {from}.async_buffer_size") };
             let expected = format!("at least batch_size, which is {}: no batch would ever be full", batch.size);
-            table.problem(key, frames.to_string(), expected);
+            table.problem(key, format!("{frames}{from}"), expected);
         }
     }
     ModelConfig {
@@ -280,8 +286,10 @@ fn read_input(table: &Table<'_>, stand_in: bool) -> InputConfig {
             Resize::Stretch
         }
     };
+    let (scale, mean, std) = (table.number_if("scale"), table.channels("mean"), table.channels("std"));
     if dtype == Some(DType::U8) {
-        for name in ["scale", "mean", "std"].into_iter().filter(|name| table.has(name)) {
+        let idle = [scale.is_none_or(|scale| scale == 1.0), mean == [0.0; 3], std == [1.0; 3]];
+        for (name, _) in ["scale", "mean", "std"].into_iter().zip(idle).filter(|(_, idle)| !idle) {
             let found = format!("{name} with dtype = \"u8\"");
             table.problem(name, found, "no such key: whole numbers go to the model as they are");
         }
@@ -297,9 +305,9 @@ fn read_input(table: &Table<'_>, stand_in: bool) -> InputConfig {
         layout: table.word_if("layout"),
         color: table.word_if("color"),
         resize,
-        scale: table.number_if("scale").map(|scale| scale as f32),
-        mean: table.channels("mean"),
-        std: table.channels("std"),
+        scale: scale.map(|scale| scale as f32),
+        mean,
+        std,
         expect,
     }
 }

@@ -9,21 +9,21 @@ pub(crate) struct Names {
     /// The section: `models`.
     what: &'static str,
     places: HashMap<String, usize>,
-    count: usize,
+    names: Vec<String>,
     /// Some table's name cannot be read: a name that is not here may be meant for it.
     incomplete: bool,
 }
 
 impl Names {
     pub fn new(what: &'static str) -> Self {
-        Self { what, places: HashMap::new(), count: 0, incomplete: false }
+        Self { what, places: HashMap::new(), names: Vec::new(), incomplete: false }
     }
 
     /// Takes the name of the next table, and reports one that another has already. Gives it back, or an empty text
     /// if there is none.
     pub fn add(&mut self, table: &Table<'_>, name: Option<String>) -> String {
-        let place = self.count;
-        self.count += 1;
+        let place = self.names.len();
+        self.names.push(name.clone().unwrap_or_default());
         let Some(name) = name else {
             self.incomplete = true;
             return String::new();
@@ -40,9 +40,9 @@ impl Names {
         name
     }
 
-    /// How many tables there are, named or not.
-    pub fn count(&self) -> usize {
-        self.count
+    /// The names of all tables, in their order; empty where there is none.
+    pub fn all(&self) -> &[String] {
+        &self.names
     }
 
     /// The place of the table of this name.

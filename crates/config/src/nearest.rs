@@ -1,10 +1,10 @@
 //! "did you mean": the known word that a misspelt one is nearest to.
 
 /// The candidate that differs least from `word`, if it differs little enough to be meant: a third of its letters,
-/// at least one. Case and the choice between `-` and `_` are not counted as a difference.
+/// at least one of three. Case and the choice between `-` and `_` are not counted as a difference.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = folded(word);
-    let distance_max = (word.len() / 3).max(1);
+    let distance_max = (word.len() / 3).max(usize::from(word.len() > 2));
     candidates
         .into_iter()
         .filter_map(|candidate| {
@@ -61,6 +61,8 @@ mod tests {
             ("modes", Some("mode")),
             ("pth", Some("path")),
             ("x", None),
+            ("k", None),
+            ("at", None),
             ("", None),
             ("something_else", None),
         ];

@@ -252,6 +252,7 @@ pub(crate) fn described(value: &DeValue<'_>) -> String {
         DeValue::Boolean(flag) => flag.to_string(),
         DeValue::Datetime(_) => "a date or time".to_owned(),
         DeValue::Array(items) if items.is_empty() => "an empty list".to_owned(),
+        DeValue::Array(items) if items.iter().any(|item| item.get_ref().is_table()) => "a list of tables".to_owned(),
         DeValue::Array(items) => {
             match items.iter().map(|item| described(item.get_ref())).collect::<Vec<_>>().join(", ") {
                 list if list.len() <= 60 => format!("[{list}]"),

@@ -105,6 +105,10 @@ impl Word for DeliveryWord {
     const WORDS: &'static [(&'static str, Self)] = &[("latest", Self::Latest), ("every", Self::Every)];
 }
 
+/// Each drawn camera keeps its backdrop, about a picture: a number too many should not end in the system's killing this
+/// process.
+const SCENE_BYTES_MAX: u64 = 16 << 30;
+
 /// All sources, and the sets of sinks that their results go to.
 pub(crate) fn read(root: &Table<'_>, models: &Names, sinks: &Names) -> (Vec<SourceConfig>, Vec<Vec<usize>>) {
     let mut reader = Reader { models, sinks, names: Names::new("sources"), owners: HashMap::new(), routes: Vec::new() };
@@ -187,15 +191,23 @@ impl Reader<'_> {
     }
 
     fn synthetic(&mut self, table: &Table<'_>) -> (SourceKind, Vec<CameraId>) {
+        let size = Size { width: table.small("width"), height: table.small("height") };
+        let cameras = table.count("cameras");
+        let bytes = cameras as u64 * u64::from(size.width) * u64::from(size.height) * 3;
+        if bytes > SCENE_BYTES_MAX {
+            let found =
+                format!("{cameras} cameras of {}x{}, whose scenes take {} GiB", size.width, size.height, bytes >> 30);
+            table.problem("cameras", found, format!("at most {} GiB in all", SCENE_BYTES_MAX >> 30));
+        }
         let kind = SourceKind::Synthetic {
             pace: pace(table, Pace::PerSecond(10.0)),
             frames: table.integer("frames"),
             seed: table.integer("seed").unwrap_or_default(),
-            size: Size { width: table.small("width"), height: table.small("height") },
+            size,
             quality: table.small("quality").try_into().unwrap_or(100),
         };
         let pattern = table.text("id").as_deref().and_then(Pattern::parse).unwrap_or_default();
-        let ids = (0..table.count("cameras")).filter_map(|number| CameraId::new(&pattern.id(number)).ok());
+        let ids = (0..cameras).filter_map(|number| CameraId::new(&pattern.id(number)).ok());
         let cameras: Vec<CameraId> = ids.collect();
         self.own(table, "id", &cameras);
         (kind, cameras)
@@ -214,17 +226,16 @@ impl Reader<'_> {
             let camera = entry.text("camera").and_then(|id| CameraId::new(&id).ok());
             let (url, own) = (entry.text("url"), password(&entry));
             let own_name = entry.text("username");
-            let has_password = ["password_env", "password_file"].iter().any(|name| entry.has(name) || table.has(name));
-            // Reported where the half of the login stands that is there.
-            let half = match (own_name.is_some() || username.is_some(), has_password) {
+            let passwords = ["password_env", "password_file"];
+            let has_password = |table: &Table<'_>| passwords.iter().any(|name| table.has(name));
+            // Reported where a part of the login stands; of the source's own once, however many cameras it has.
+            let place = if entry.has("username") || has_password(&entry) { &entry } else { table };
+            match (own_name.is_some() || username.is_some(), has_password(&entry) || has_password(table)) {
                 (true, false) => {
-                    Some(("username", "a username without a password", "password_env or password_file too"))
+                    place.problem("username", "a username without a password", "password_env or password_file too")
                 }
-                (false, true) => Some(("username", "a password without a username", "username too")),
-                _ => None,
-            };
-            if let Some((key, found, expected)) = half {
-                entry.problem(key, found, expected);
+                (false, true) => place.problem("username", "a password without a username", "username too"),
+                _ => {}
             }
             let login = own_name.or_else(|| username.clone()).zip(own.or_else(|| shared.clone()));
             let login = login.map(|(username, password)| Login { username, password });
@@ -270,9 +281,15 @@ impl Reader<'_> {
                 0
             }),
             None => {
-                if !table.has("model") && self.models.count() > 1 {
-                    let found = format!("nothing, but there are {} models", self.models.count());
-                    table.problem("model", found, "the name of one of them");
+                match self.models.all() {
+                    [only] => {
+                        table.text_or("model", only.clone());
+                    }
+                    all if !all.is_empty() && !table.has("model") => {
+                        let found = format!("nothing, but there are {} models", all.len());
+                        table.problem("model", found, "the name of one of them");
+                    }
+                    _ => {}
                 }
                 0
             }
@@ -283,7 +300,10 @@ impl Reader<'_> {
     fn route(&mut self, table: &Table<'_>) -> usize {
         let mut set: Vec<usize> = match table.texts("sinks") {
             Some(names) => names.iter().enumerate().filter_map(|(index, name)| self.sink(table, index, name)).collect(),
-            None => (0..self.sinks.count()).collect(),
+            None => {
+                table.texts_or("sinks", self.sinks.all());
+                (0..self.sinks.all().len()).collect()
+            }
         };
         set.sort_unstable();
         let written = set.len();

@@ -6,7 +6,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::problem::{Finding, quoted};
+use crate::keys::ROOT;
+use crate::problem::{Finding, Findings, quoted};
 use crate::schema::{Absent, Key, Kind, Misfit, Section, meant};
 
 /// What is wrong with a table. `path` is empty for the root; `span` is where the table begins.
@@ -15,7 +16,7 @@ pub(crate) fn verify(
     entries: &DeTable<'_>,
     path: &str,
     span: Option<Range<usize>>,
-    findings: &mut Vec<Finding>,
+    findings: &mut Findings,
 ) {
     let variant = section.variant(Some(entries));
     for (name, value) in entries {
@@ -44,7 +45,7 @@ pub(crate) fn verify(
     }
 }
 
-fn verify_value(kind: &Kind, value: &Spanned<DeValue<'_>>, path: &str, findings: &mut Vec<Finding>) {
+fn verify_value(kind: &Kind, value: &Spanned<DeValue<'_>>, path: &str, findings: &mut Findings) {
     let mut misfits = |value: &Spanned<DeValue<'_>>, kind: &Kind, path: String| {
         if let Err(Misfit { found, expected, hint }) = kind.check(value.get_ref()) {
             findings.push(Finding { span: Some(value.span()), key: path, found, expected, hint });
@@ -89,13 +90,30 @@ fn unknown(section: &Section, variant: Option<&str>, name: &Spanned<impl AsRef<s
         "password" | "passwd" | "pass" if known.contains(&"password_env") => {
             Some("a password is named by \"password_env\" or \"password_file\", it never stands in the file".to_owned())
         }
-        _ => meant(name_text, &known),
+        _ => elsewhere(name_text).or_else(|| meant(name_text, &known)),
     };
     let expected = match section.path {
         "" => format!("one of {}", known.iter().map(|key| quoted(key)).collect::<Vec<_>>().join(", ")),
         path => format!("a key of [{path}]"),
     };
     Finding { span: Some(name.span()), key: path, found: "an unknown key".to_owned(), expected, hint }
+}
+
+/// Where a key of this name has a meaning.
+fn elsewhere(name: &str) -> Option<String> {
+    fn search(section: &Section, name: &str, found: &mut Vec<String>) {
+        for key in section.keys {
+            if key.name == name && !section.path.is_empty() {
+                found.push(if section.list { format!("[[{}]]", section.path) } else { format!("[{}]", section.path) });
+            }
+            if let Kind::Table(inner) | Kind::Tables(inner) = key.kind {
+                search(inner, name, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    search(&ROOT, name, &mut found);
+    (!found.is_empty()).then(|| format!("it is a key of {}", found.join(" and ")))
 }
 
 fn inapplicable(

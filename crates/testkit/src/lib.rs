@@ -1,7 +1,9 @@
 //! Conformance suites for the engine's traits, fault doubles, clocks.
 
 pub mod backend;
+pub mod backend_onnx;
+pub mod picture;
+pub mod picture_fixtures;
 pub mod sink;
 pub mod source;
-pub mod backend_onnx;
 pub mod source_mjpeg_server;

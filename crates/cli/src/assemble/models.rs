@@ -82,6 +82,7 @@ fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String
             let waiting = match waiting {
                 Waiting::Sleep => infer::Waiting::Sleep,
                 Waiting::Spin => infer::Waiting::Spin,
+                Waiting::Request => infer::Waiting::Request,
             };
             let cost = Cost { base: *base, per_item: *per_item, waiting };
             stand_in(model, limits, |picture| infer::simulated(picture, cost, model.batch.size_max))

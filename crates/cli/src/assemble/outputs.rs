@@ -80,6 +80,7 @@ fn named(written: &OutputConfig) -> Option<OutputPlan> {
             activation: written.activation.map_or(Activation::None, activation),
         },
         Decoder::Listed => DetectionLayout::Listed {
+            class_first: written.class_first.unwrap_or(0),
             boxes: written.boxes.clone(),
             classes: written.classes.clone(),
             scores: written.scores.clone(),

@@ -188,3 +188,6 @@ impl Shards {
         self.in_flight
     }
 }
+
+#[cfg(test)]
+mod tests;

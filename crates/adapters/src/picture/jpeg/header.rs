@@ -21,6 +21,8 @@ pub(in crate::picture) struct Header {
     pub(in crate::picture) size: Size,
     /// 1 (grey) or 3.
     pub(in crate::picture) components: u8,
+    /// Horizontal and vertical factor of each component, one hexadecimal digit each, as they stand in the header.
+    pub(super) sampling: [u8; 3],
     pub(super) progressive: bool,
     /// How many of the components the first scan holds.
     pub(super) scan_components: u8,
@@ -67,6 +69,7 @@ impl Header {
                     return Ok(Self {
                         size: frame.size,
                         components: frame.components,
+                        sampling: frame.sampling,
                         progressive: frame.progressive,
                         scan_components: body.first().copied().unwrap_or(0),
                         data_at,
@@ -98,6 +101,7 @@ impl Header {
 struct Frame {
     size: Size,
     components: u8,
+    sampling: [u8; 3],
     progressive: bool,
 }
 
@@ -127,7 +131,11 @@ impl Frame {
             }
         }
         let size = Size { width: u16::from_be_bytes([w1, w0]).into(), height: u16::from_be_bytes([h1, h0]).into() };
-        Ok(Self { size, components, progressive })
+        let mut sampling = [0x11; 3];
+        for (sampling, component) in sampling.iter_mut().zip(rest.chunks_exact(3)) {
+            *sampling = component[1];
+        }
+        Ok(Self { size, components, sampling, progressive })
     }
 }
 
@@ -213,7 +221,10 @@ mod tests {
         ]);
         let header = Header::read(&bytes).unwrap();
         assert_eq!(header.size, Size { width: 640, height: 480 });
-        assert_eq!((header.components, header.progressive, header.scan_components), (3, true, 1));
+        assert_eq!(
+            (header.components, header.sampling, header.progressive, header.scan_components),
+            (3, [0x11; 3], true, 1)
+        );
         assert_eq!(&bytes[header.data_at..header.end_at], &[1, 2, 3]);
     }
 

@@ -86,16 +86,13 @@ pub(super) trait JpegRead: Send {
     /// How the library would best bring the picture near `placed`.
     fn reduced(&self, header: &Header, placed: Size) -> Reduced;
 
-    /// Whether it can give the picture in `color` directly.
-    fn gives(&self, header: &Header, color: Color) -> bool;
-
-    /// The colour that it gives if it cannot give the one that was asked for.
-    fn native(&self, header: &Header) -> Color;
+    /// The colour that it gives where `wanted` is asked for.
+    fn color(&self, header: &Header, wanted: Color) -> Color;
 
     /// Whether it can leave a gap between rows.
     fn takes_pitch(&self) -> bool;
 
-    /// Fills `region`, which has `reduced`'s size.
+    /// Fills `region`, which has `reduced`'s size, with pixels of a colour that [`Self::color`] gave.
     ///
     /// # Errors
     /// The picture is damaged; the region's content is then undefined.

@@ -26,12 +26,8 @@ impl JpegRead for Turbo {
         Reduced::to(header.size, placed)
     }
 
-    fn gives(&self, _: &Header, _: Color) -> bool {
-        true
-    }
-
-    fn native(&self, header: &Header) -> Color {
-        if header.components == 1 { Color::Gray } else { Color::Rgb }
+    fn color(&self, _: &Header, wanted: Color) -> Color {
+        wanted
     }
 
     fn takes_pitch(&self) -> bool {

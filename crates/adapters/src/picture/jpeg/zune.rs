@@ -10,7 +10,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::{Header, JpegRead, Reduced, SCANS_MAX};
-use crate::picture::error::corrupt;
+use crate::picture::error::{corrupt, unfit};
 use crate::picture::limits::SIDE_MAX;
 use crate::picture::place::Region;
 
@@ -29,12 +29,9 @@ impl JpegRead for Zune {
         Reduced::to(header.size, header.size)
     }
 
-    /// Grey from a colour picture goes by way of RGB: the picture may be stored as RGB, which it cannot make grey.
-    fn gives(&self, header: &Header, color: Color) -> bool {
-        color == self.native(header)
-    }
-
-    fn native(&self, header: &Header) -> Color {
+    /// Grey from a colour picture goes by way of RGB: the picture may be stored as RGB, which it cannot make grey. BGR
+    /// has no SIMD code here, and the last pass swaps for nothing or almost.
+    fn color(&self, header: &Header, _: Color) -> Color {
         if header.components == 1 { Color::Gray } else { Color::Rgb }
     }
 
@@ -50,6 +47,7 @@ impl JpegRead for Zune {
         color: Color,
         region: &mut Region,
     ) -> Result<(), PictureError> {
+        check_sampling(header)?;
         check_scans(&bytes[header.data_at..header.end_at])?;
         // A picture that was cut and then closed with an end marker (as receivers do after packet loss) would be
         // filled up in silence, even in strict mode: an end marker means endless zeros to this decoder, only the end
@@ -85,6 +83,17 @@ impl JpegRead for Zune {
             Err(_) => Err(corrupt("the JPEG is damaged in a way that its decoder does not survive".to_owned())),
         }
     }
+}
+
+/// The decoder makes something else of 4:1:0 and its like, without an error.
+fn check_sampling(header: &Header) -> Result<(), PictureError> {
+    if header.components == 1 || matches!(header.sampling, [0x11 | 0x21 | 0x12 | 0x22 | 0x41, 0x11, 0x11]) {
+        return Ok(());
+    }
+    let factors = header.sampling.map(|factors| format!("{}x{}", factors >> 4, factors & 15)).join(", ");
+    Err(unfit(format!(
+        "the JPEG samples its components {factors}, expected 4:4:4, 4:2:2, 4:2:0, 4:4:0 or 4:1:1 (a build with libjpeg-turbo reads all)"
+    )))
 }
 
 /// The decoder bounds the scans of progressive pictures only. A byte pair inside a table may look like a scan's

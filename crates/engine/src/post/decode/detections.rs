@@ -8,6 +8,7 @@ use omma_frame::{Detection, Output, Size};
 
 use super::super::nms::{Nms, keep_best, unrank};
 use super::super::{OutputDecoder, OutputError};
+use super::listed::ClassNumbers;
 use super::scan::{Candidates, Place};
 use super::view::unreadable;
 use super::{AnchorAxis, BoxForm, BoxUnits, DetectionLayout, DetectionsPlan};
@@ -108,7 +109,7 @@ impl OutputDecoder for DetectionsDecoder {
                 }
             }
             DetectionLayout::EndToEnd { tensor } => {
-                let rows = listed::EndToEnd::read(outputs, tensor.as_deref())?;
+                let rows = listed::EndToEnd::read(outputs, tensor.as_deref(), ClassNumbers { first: 0, count })?;
                 rows.scan(candidates)?;
                 finish.run(candidates, &rows, fit)?
             }
@@ -118,9 +119,10 @@ impl OutputDecoder for DetectionsDecoder {
                 rows.scan(candidates)?;
                 finish.run(candidates, &rows, fit)?
             }
-            DetectionLayout::Listed { boxes, classes, scores, count, .. } => {
+            DetectionLayout::Listed { boxes, classes, class_first, scores, count: filled, .. } => {
                 let names = [boxes.as_deref(), classes.as_deref(), scores.as_deref()];
-                let rows = listed::Listed::read(outputs, names, count)?;
+                let numbers = ClassNumbers { first: *class_first, count };
+                let rows = listed::Listed::read(outputs, names, filled, numbers)?;
                 rows.scan(candidates)?;
                 finish.run(candidates, &rows, fit)?
             }

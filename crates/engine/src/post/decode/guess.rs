@@ -11,8 +11,7 @@ use super::yolo::grid_anchors;
 use super::{
     Activation, AnchorAxis, BoxForm, ClassesPlan, Count, DetectionLayout, DetectionsPlan, EmbeddingPlan, OutputPlan,
 };
-use crate::infer::backend::TensorInfo;
-use crate::tensor::DType;
+use crate::tensor::{DType, TensorInfo};
 
 /// A decoder, and what in the outputs spoke for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +29,9 @@ const END_TO_END_ROWS_MAX: usize = 1000;
 /// # Errors
 /// The outputs fit no decoder, or more than one; the message says which and what would help.
 pub fn guess(outputs: &[TensorInfo], input: Size, class_count: Option<usize>) -> Result<Guess, String> {
-    if let Some(guess) = tensorflow_postprocessed(outputs) {
+    // No labels are no hint.
+    let class_count = class_count.filter(|&count| count > 0);
+    if let Some(guess) = tensorflow_postprocessed(outputs, class_count) {
         return Ok(guess);
     }
     let Some((first, others)) = outputs.split_first() else {
@@ -77,17 +78,19 @@ fn describe(tensor: &TensorInfo) -> String {
 }
 
 /// TensorFlow's postprocessing is known by the names that it gives its outputs.
-fn tensorflow_postprocessed(outputs: &[TensorInfo]) -> Option<Guess> {
+fn tensorflow_postprocessed(outputs: &[TensorInfo], class_count: Option<usize>) -> Option<Guess> {
     let named = |part: &str| outputs.iter().map(|tensor| &tensor.name).find(|name| **name == *part).cloned();
-    let plan = DetectionsPlan::new(DetectionLayout::Listed {
+    let layout = DetectionLayout::Listed {
         boxes: Some(named("detection_boxes")?),
         classes: Some(named("detection_classes")?),
+        class_first: 1,
         scores: Some(named("detection_scores")?),
         count: named("num_detections").map_or(Count::None, Count::Named),
         form: BoxForm::CornersYFirst,
-    });
+    };
+    let plan = DetectionsPlan { class_count, ..DetectionsPlan::new(layout) };
     let why = "outputs detection_boxes, detection_classes and detection_scores are what TensorFlow's detection \
-               postprocessing gives: y1, x1, y2, x2 from 0 to 1";
+               postprocessing gives: y1, x1, y2, x2 from 0 to 1, classes counted from 1";
     Some(Guess { plan: OutputPlan::Detections(plan), why: why.to_owned() })
 }
 
@@ -160,7 +163,7 @@ fn matrix(
     };
     let end_to_end = || {
         let why = "has rows of x1, y1, x2, y2, score, class, as exports with suppression inside have";
-        guessed(DetectionLayout::EndToEnd { tensor: None }, None, why.to_owned())
+        guessed(DetectionLayout::EndToEnd { tensor: None }, class_count, why.to_owned())
     };
     if columns == Some(6) && rows.is_some_and(|rows| rows <= END_TO_END_ROWS_MAX && !is_grid(rows)) {
         return end_to_end();
@@ -223,6 +226,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::picture::{Fit, Resize};
+    use crate::tensor::{TensorView, Values};
 
     const INPUT: Size = Size { width: 320, height: 320 };
 
@@ -239,7 +244,7 @@ mod tests {
                 match plan.layout {
                     DetectionLayout::Anchors { axis, .. } => format!("anchors {axis:?} {count}").to_lowercase(),
                     DetectionLayout::Objectness { .. } => format!("objectness {count}"),
-                    DetectionLayout::EndToEnd { .. } => "end to end".to_owned(),
+                    DetectionLayout::EndToEnd { .. } => format!("end to end {count}"),
                     other => format!("{other:?}"),
                 }
             }
@@ -270,9 +275,9 @@ mod tests {
             (&[1, 2100, 85], None, "objectness 80"),
             (&[1, 25_200, 85], None, "objectness 80"),
             (&[1, 2100, 8], Some(3), "objectness 3"),
-            (&[1, 300, 6], None, "end to end"),
-            (&[1, 1, 20, 6], Some(80), "end to end"),
-            (&[1, 0, 6], Some(80), "end to end"),
+            (&[1, 300, 6], None, "end to end ?"),
+            (&[1, 1, 20, 6], Some(80), "end to end 80"),
+            (&[1, 0, 6], Some(80), "end to end 80"),
             (&[1, 1000], None, "classes softmax"),
             (&[0, 1001, 1, 1], None, "classes softmax"),
             (&[0, 1000], Some(1000), "classes softmax"),
@@ -284,6 +289,29 @@ mod tests {
         ];
         for (shape, classes, expected) in cases {
             assert_eq!(layout(&[info("output0", shape)], classes), expected, "{shape:?} with {classes:?} classes");
+        }
+    }
+
+    #[test]
+    fn what_is_guessed_reads_the_output_it_was_guessed_from() {
+        let shapes: [&[usize]; 9] = [
+            &[1, 84, 2100],
+            &[1, 7, 400],
+            &[1, 2100, 84],
+            &[1, 6300, 85],
+            &[1, 2100, 85],
+            &[1, 1, 20, 6],
+            &[1, 1000],
+            &[1, 512, 1, 1],
+            &[1, 1],
+        ];
+        for shape in shapes {
+            let guess = guess(&[info("o", shape)], INPUT, None).unwrap_or_else(|why| panic!("{shape:?}: {why}"));
+            let values = vec![0.01; shape.iter().product()];
+            let output = TensorView { name: "o", shape: &shape[1..], values: Values::F32(&values) };
+            let fit = Fit::new(INPUT, INPUT, Resize::Stretch);
+            let read = guess.plan.factory(INPUT).open().decode(&[output], &fit);
+            assert!(read.is_ok(), "{shape:?}: {read:?}");
         }
     }
 
@@ -416,6 +444,7 @@ mod tests {
             DetectionLayout::Listed {
                 boxes: named("detection_boxes"),
                 classes: named("detection_classes"),
+                class_first: 1,
                 scores: named("detection_scores"),
                 count: Count::Named("num_detections".to_owned()),
                 form: BoxForm::CornersYFirst,

@@ -4,23 +4,53 @@ use super::super::OutputError;
 use super::Count;
 use super::detections::Rows;
 use super::scan::{Candidates, Place};
-use super::view::{class_number, find, floats, matrix, number, unreadable, vector, wrong_shape};
+use super::view::{find, floats, matrix, number, unreadable, vector, wrong_shape};
 use crate::tensor::{TensorView, Values};
+
+/// Which numbers a model may write as classes.
+#[derive(Clone, Copy)]
+pub(super) struct ClassNumbers {
+    /// The number of class 0.
+    pub(super) first: u32,
+    pub(super) count: Option<usize>,
+}
+
+impl ClassNumbers {
+    /// The class: a whole number up to rounding, one of those that there are.
+    fn class(self, tensor: &str, row: usize, number: f64) -> Result<u32, OutputError> {
+        let whole = number.round();
+        let class = whole - f64::from(self.first);
+        let last = self.count.map_or(u32::MAX, |count| u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX));
+        if (number - whole).abs() <= 0.01 && (0.0..=f64::from(last)).contains(&class) {
+            return Ok(class as u32);
+        }
+        let (from, to) = (self.first, u64::from(self.first) + u64::from(last));
+        let range = if self.count.is_some() { format!("{from} to {to}") } else { from.to_string() };
+        Err(unreadable(format_args!(
+            "output \"{tensor}\" has class {number} in row {row}, expected a whole number from {range}"
+        )))
+    }
+}
 
 /// `[rows, 6]`: x1, y1, x2, y2, score, class
 pub(super) struct EndToEnd<'a> {
     tensor: &'a str,
     rows: &'a [[f32; 6]],
+    numbers: ClassNumbers,
 }
 
 impl<'a> EndToEnd<'a> {
-    pub(super) fn read(outputs: &[TensorView<'a>], name: Option<&str>) -> Result<Self, OutputError> {
+    pub(super) fn read(
+        outputs: &[TensorView<'a>],
+        name: Option<&str>,
+        numbers: ClassNumbers,
+    ) -> Result<Self, OutputError> {
         const EXPECTED: &str = "[rows, 6] (x1, y1, x2, y2, score, class)";
         let tensor = find(outputs, name, 0)?;
         if matrix(&tensor, EXPECTED)?.1 != 6 {
             return Err(wrong_shape(&tensor, EXPECTED));
         }
-        Ok(Self { tensor: tensor.name, rows: floats(&tensor)?.as_chunks().0 })
+        Ok(Self { tensor: tensor.name, rows: floats(&tensor)?.as_chunks().0, numbers })
     }
 
     pub(super) fn scan(&self, candidates: &mut Candidates) -> Result<(), OutputError> {
@@ -42,7 +72,7 @@ impl Rows for EndToEnd<'_> {
     }
 
     fn class(&self, row: usize) -> Result<u32, OutputError> {
-        class_number(self.tensor, row, f64::from(self.rows[row][5]))
+        self.numbers.class(self.tensor, row, f64::from(self.rows[row][5]))
     }
 }
 
@@ -52,6 +82,7 @@ pub(super) struct Listed<'a> {
     classes: (&'a str, Values<'a>),
     scores: (&'a str, &'a [f32]),
     filled: usize,
+    numbers: ClassNumbers,
 }
 
 impl<'a> Listed<'a> {
@@ -59,6 +90,7 @@ impl<'a> Listed<'a> {
         outputs: &[TensorView<'a>],
         [boxes, classes, scores]: [Option<&str>; 3],
         count: &Count,
+        numbers: ClassNumbers,
     ) -> Result<Self, OutputError> {
         const BOXES: &str = "[rows, 4]";
         let boxes = find(outputs, boxes, 0)?;
@@ -80,6 +112,7 @@ impl<'a> Listed<'a> {
             classes: (classes.name, classes.values),
             scores: (scores.name, floats(&scores)?),
             filled,
+            numbers,
         })
     }
 
@@ -103,7 +136,7 @@ impl Rows for Listed<'_> {
 
     fn class(&self, row: usize) -> Result<u32, OutputError> {
         // There is a class for every row: lengths were compared.
-        class_number(self.classes.0, row, number(&self.classes.1, row).unwrap_or(f64::NAN))
+        self.numbers.class(self.classes.0, row, number(&self.classes.1, row).unwrap_or(f64::NAN))
     }
 }
 

@@ -125,7 +125,8 @@ pub struct DetectionsPlan {
     pub nms: Option<NmsPlan>,
     /// Only these classes come out. Applied to an anchor's best class: a dog that looks a little like a cat is no cat.
     pub only_classes: Option<Vec<u32>>,
-    /// How many classes the model must have; `None`: as many as its tensor holds.
+    /// How many classes the model must have; `None`: as many as its tensor holds, which then takes for classes
+    /// whatever else an export appends to the scores (mask coefficients, key points, angles).
     pub class_count: Option<usize>,
 }
 
@@ -189,7 +190,15 @@ pub enum DetectionLayout {
     },
     /// TensorFlow's detection postprocessing: `[rows, 4]`, `[rows]` class numbers (whole numbers of any type), `[rows]`
     /// scores; by position, in this order. Rows beyond `count` (a single number), if there is one, are padding.
-    Listed { boxes: Option<String>, classes: Option<String>, scores: Option<String>, count: Count, form: BoxForm },
+    Listed {
+        boxes: Option<String>,
+        classes: Option<String>,
+        /// The number that the model gives its first class: 0, or 1 where 0 stands for the background.
+        class_first: u32,
+        scores: Option<String>,
+        count: Count,
+        form: BoxForm,
+    },
 }
 
 /// Which dimension of a `[4 + classes, anchors]` tensor is which.

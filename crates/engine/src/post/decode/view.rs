@@ -99,15 +99,3 @@ pub(super) fn number(values: &Values<'_>, index: usize) -> Option<f64> {
         Values::I64(v) => *v.get(index)? as f64,
     })
 }
-
-/// A class number that is written as a number: whole up to rounding, not negative.
-pub(super) fn class_number(tensor: &str, row: usize, value: f64) -> Result<u32, OutputError> {
-    let whole = value.round();
-    if (value - whole).abs() <= 0.01 && (0.0..=f64::from(u32::MAX)).contains(&whole) {
-        Ok(whole as u32)
-    } else {
-        Err(unreadable(format_args!(
-            "output \"{tensor}\" has class {value} in row {row}, expected a whole number from 0"
-        )))
-    }
-}

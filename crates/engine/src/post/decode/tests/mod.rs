@@ -99,6 +99,7 @@ impl Family {
             Self::Listed(form, counted) => DetectionLayout::Listed {
                 boxes: None,
                 classes: None,
+                class_first: 0,
                 scores: None,
                 count: if counted { Count::ByPosition } else { Count::None },
                 form,

@@ -141,27 +141,51 @@ fn outputs_are_found_by_name_in_any_order() {
 }
 
 #[test]
-fn class_numbers_may_be_integers_and_rows_beyond_the_count_are_padding() {
+fn class_numbers_are_whole_numbers_of_any_type_from_zero_or_one() {
+    let cases = [
+        (Values::I64(&[1, 3]), 0, Ok([1, 3])),
+        (Values::I32(&[1, 3]), 1, Ok([0, 2])),
+        (Values::U8(&[1, 3]), 1, Ok([0, 2])),
+        (Values::F32(&[1.0, 2.999]), 0, Ok([1, 3])),
+        (Values::I64(&[1, 0]), 1, Err("output \"classes\" has class 0 in row 1, expected a whole number from 1")),
+    ];
+    for (classes, first, expected) in cases {
+        let outputs = [
+            tensor("boxes", &[2, 4], &[0.0, 0.0, 0.5, 0.5, 0.5, 0.5, 1.0, 1.0]),
+            TensorView { name: "classes", shape: &[2], values: classes },
+            tensor("scores", &[2], &[0.9, 0.8]),
+        ];
+        let mut plan = DetectionsPlan { class_count: None, ..Family::Listed(BoxForm::CornersXFirst, false).plan() };
+        if let DetectionLayout::Listed { class_first, .. } = &mut plan.layout {
+            *class_first = first;
+        }
+        let found = detections(&plan, &outputs, &fit_one_to_one());
+        let found = found.map(|found| found.iter().map(|d| d.class).collect::<Vec<_>>()).map_err(|e| e.message);
+        assert_eq!(found, expected.map(|classes| classes.to_vec()).map_err(str::to_owned), "{classes:?} from {first}");
+    }
+}
+
+#[test]
+fn rows_beyond_the_count_are_padding() {
     let boxes = [0.0, 0.0, 0.5, 0.5, 0.5, 0.5, 1.0, 1.0, f32::NAN, 0.0, 0.0, 0.0];
-    for (classes, count, filled) in
-        [(Values::I64(&[7, 8, -1]), Values::I32(&[2]), 2), (Values::I32(&[7, 8, -1]), Values::F32(&[1.0]), 1)]
-    {
+    for (count, filled) in [(Values::I32(&[2]), 2), (Values::I64(&[0]), 0), (Values::F32(&[1.0]), 1)] {
         let outputs = [
             tensor("boxes", &[3, 4], &boxes),
-            TensorView { name: "classes", shape: &[3], values: classes },
+            tensor("classes", &[3], &[2.0, 1.0, -1.0]),
             tensor("scores", &[3], &[0.9, 0.8, f32::NAN]),
             TensorView { name: "count", shape: &[1], values: count },
         ];
-        let plan = DetectionsPlan { class_count: None, ..Family::Listed(BoxForm::CornersXFirst, true).plan() };
-        let found = detections(&plan, &outputs, &fit_one_to_one()).unwrap();
-        assert_eq!(found.iter().map(|d| d.class).collect::<Vec<_>>(), [7, 8][..filled]);
+        let found = detections(&Family::Listed(BoxForm::CornersXFirst, true).plan(), &outputs, &fit_one_to_one());
+        let classes = found.unwrap().iter().map(|d| d.class).collect::<Vec<_>>();
+        assert_eq!(classes, [2, 1][..filled]);
     }
 }
 
 #[test]
 fn the_dimension_of_the_anchors_is_told_where_the_shape_leaves_no_doubt() {
     // The grid of a 64 x 64 input has 64 + 16 + 4 = 84 anchors.
-    let cases: [([usize; 2], Option<usize>, Result<&str, &str>); 9] = [
+    type Case = ([usize; 2], Option<usize>, Result<&'static str, &'static str>);
+    let cases: [Case; 9] = [
         ([7, 84], None, Ok("last")),
         ([84, 7], None, Ok("first")),
         ([90, 84], None, Ok("last")),

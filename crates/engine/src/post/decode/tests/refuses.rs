@@ -4,7 +4,8 @@ use super::*;
 
 #[test]
 fn a_shape_that_does_not_fit_says_what_would() {
-    let cases: [(Family, &[(&str, &[usize])], &str); 12] = [
+    type Case = (Family, &'static [(&'static str, &'static [usize])], &'static str);
+    let cases: [Case; 12] = [
         (Family::AnchorsLast, &[], "the model gives 0 outputs, expected at least 1"),
         (
             Family::AnchorsLast,
@@ -80,7 +81,7 @@ fn a_value_that_cannot_be_believed_fails_the_frame_with_its_place() {
     const THINGS: [Thing; 2] = [(0, 0.9, [10.0, 20.0, 30.0, 40.0]), (2, 0.5, [10.0, 20.0, 30.0, 40.0])];
     let (nan, inf) = (f32::NAN, f32::INFINITY);
     // Which value of which tensor is replaced by what.
-    let cases: [(Family, usize, usize, f32, &str); 19] = [
+    let cases: [(Family, usize, usize, f32, &str); 21] = [
         (
             Family::AnchorsLast,
             0,
@@ -148,9 +149,11 @@ fn a_value_that_cannot_be_believed_fails_the_frame_with_its_place() {
             "output \"output\" has 1.8 at anchor 1, expected a score from 0 to 1 (raw logits, or another layout?)",
         ),
         (Family::EndToEnd, 0, 10, nan, "output \"output\" has NaN at row 1, expected a score from 0 to 1"),
-        (Family::EndToEnd, 0, 11, -1.0, "output \"output\" has class -1 in row 1, expected a whole number from 0"),
-        (Family::EndToEnd, 0, 11, nan, "output \"output\" has class NaN in row 1, expected a whole number from 0"),
-        (Family::EndToEnd, 0, 5, 1.5, "output \"output\" has class 1.5 in row 0, expected a whole number from 0"),
+        (Family::EndToEnd, 0, 11, -1.0, "output \"output\" has class -1 in row 1, expected a whole number from 0 to 2"),
+        (Family::EndToEnd, 0, 11, nan, "output \"output\" has class NaN in row 1, expected a whole number from 0 to 2"),
+        (Family::EndToEnd, 0, 5, 1.5, "output \"output\" has class 1.5 in row 0, expected a whole number from 0 to 2"),
+        (Family::EndToEnd, 0, 11, 3.0, "output \"output\" has class 3 in row 1, expected a whole number from 0 to 2"),
+        (FAMILIES[9], 1, 0, 80.0, "output \"classes\" has class 80 in row 0, expected a whole number from 0 to 2"),
         (FAMILIES[6], 1, 0, nan, "output \"scores\" has NaN at anchor 0, expected finite numbers"),
         (FAMILIES[8], 1, 4, inf, "output \"scores\" has inf at anchor 1, expected finite numbers"),
         (FAMILIES[9], 3, 0, 3.0, "output \"count\" is 3, expected a whole number from 0 to 2"),

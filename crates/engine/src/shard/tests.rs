@@ -1,0 +1,136 @@
+//! A shard as a specification: what it admits, counts and refuses, and how much room it gives.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use omma_frame::{CameraId, Payload, Token};
+use proptest::prelude::*;
+
+use super::*;
+use crate::cameras::{CameraPlan, Cameras};
+
+const CAMERA: CameraIndex = CameraIndex(0);
+
+fn shards(delivery: Delivery) -> (Shards, Arc<Ledger>) {
+    let id = CameraId::new("cam").unwrap_or_else(|error| panic!("{error}"));
+    let plan = CameraPlan { id, delivery, model: 0, route: 0, waiting_frames_max: 1, in_flight_frames_max: 4 };
+    let cameras = Cameras::new(32);
+    cameras.add([plan]);
+    let ledger = Arc::new(Ledger::default());
+    let mut shards = Shards::new(Arc::clone(&ledger), 1000, 3);
+    shards.own(&cameras.snapshot()[0]);
+    (shards, ledger)
+}
+
+fn arrival(sequence: Option<u64>, bytes: usize) -> Arrival {
+    let payload = Payload::Encoded(Bytes::from(vec![1; bytes]));
+    Arrival { camera: CAMERA, sequence, captured_at: None, payload, token: Token(9, 9) }
+}
+
+fn free() -> Pressure {
+    Pressure { model_full: vec![false], route_frames_max: vec![100] }
+}
+
+#[test]
+fn sequences_gaps_duplicates_and_restarts() {
+    // (what arrives) -> (its sequence or why not, frames lost upstream so far)
+    let table: [(Option<u64>, Result<u64, DropReason>, u64); 9] = [
+        (Some(100), Ok(100), 0), // the first frame only tells where the camera stands
+        (Some(101), Ok(101), 0),
+        (Some(105), Ok(105), 3),
+        (Some(105), Err(DropReason::Duplicate), 3),
+        (Some(104), Err(DropReason::Duplicate), 3),
+        (None, Ok(106), 3),  // a producer that does not count is counted
+        (Some(0), Ok(0), 3), // the camera counts anew
+        (Some(1), Ok(1), 3),
+        (Some(5000), Ok(5000), 5001),
+    ];
+    let (mut shards, ledger) = shards(Delivery::Every);
+    for (row, (sequence, expected, lost)) in table.into_iter().enumerate() {
+        let found = match shards.admit(arrival(sequence, 1), Mono(1), UnixNanos(1)) {
+            Ok(admitted) => Ok(admitted.frame.sequence),
+            Err(Some(Settlement { fate: Fate::Dropped(reason), .. })) => Err(reason),
+            Err(other) => panic!("row {row}: {other:?}"),
+        };
+        assert_eq!(found, expected, "row {row}");
+        let counts = ledger.camera(CAMERA);
+        assert_eq!(counts.lost_upstream, lost, "row {row}");
+        assert!(counts.balanced(), "row {row}: {counts:?}");
+    }
+}
+
+#[test]
+fn payloads_that_cannot_be_pictures_go_no_further() {
+    let table = [(0, DropReason::PayloadEmpty), (1001, DropReason::PayloadTooLarge)];
+    let (mut shards, ledger) = shards(Delivery::Every);
+    for (bytes, reason) in table {
+        let refused = shards.admit(arrival(None, bytes), Mono(1), UnixNanos(1)).err().flatten();
+        assert_eq!(refused.map(|settlement| settlement.fate), Some(Fate::Dropped(reason)));
+        assert_eq!(ledger.camera(CAMERA).dropped(reason), 1);
+    }
+    assert_eq!((shards.in_flight(), ledger.camera(CAMERA).balanced()), (0, true));
+}
+
+#[test]
+fn a_camera_of_another_reader_is_not_counted_here() {
+    let (mut shards, ledger) = shards(Delivery::Every);
+    let stranger = Arrival { camera: CameraIndex(7), ..arrival(None, 1) };
+    assert_eq!(shards.admit(stranger, Mono(1), UnixNanos(1)).err(), Some(None));
+    assert_eq!(ledger.total().received, 0);
+}
+
+#[test]
+fn latest_frames_expire_and_have_a_bounded_wait_every_frame_stays() {
+    let latest = Delivery::Latest { age_max: Duration::from_nanos(50) };
+    for (delivery, expires, room) in [(latest, Some(Mono(60)), Some(1)), (Delivery::Every, None, None)] {
+        let (mut shards, _) = shards(delivery);
+        let admitted = shards.admit(arrival(None, 1), Mono(10), UnixNanos(77));
+        let found = admitted.map(|a| (a.expires, a.room, a.frame.captured_at)).ok();
+        assert_eq!(found, Some((expires, room, UnixNanos(77))));
+    }
+}
+
+#[test]
+fn room_ends_where_frames_could_not_be_kept() {
+    let (mut every, _) = shards(Delivery::Every);
+    assert_eq!(every.room(CAMERA, &free()), 3, "one read's worth");
+    for _ in 0..2 {
+        assert!(every.admit(arrival(None, 1), Mono(1), UnixNanos(1)).is_ok());
+    }
+    assert_eq!(every.room(CAMERA, &free()), 2, "four may be in flight, two are");
+    let model_full = Pressure { model_full: vec![true], route_frames_max: vec![100] };
+    assert_eq!(every.room(CAMERA, &model_full), 0);
+    let route_full = Pressure { model_full: vec![false], route_frames_max: vec![2] };
+    assert_eq!(every.room(CAMERA, &route_full), 0);
+    let (latest, _) = shards(Delivery::Latest { age_max: Duration::from_secs(1) });
+    assert_eq!(latest.room(CAMERA, &model_full), 3, "live cameras are always read: the newest frame wins");
+    assert_eq!(latest.room(CameraIndex(5), &free()), 0);
+}
+
+proptest! {
+    /// Whatever arrives and however it is settled, the ledger balances after each step.
+    #[test]
+    fn the_ledger_law_holds_after_every_step(
+        steps in prop::collection::vec((prop::option::of(0..30u64), 0..3usize, any::<bool>(), 0..15usize), 1..200)
+    ) {
+        let (mut shards, ledger) = shards(Delivery::Every);
+        let mut in_flight = Vec::new();
+        for (sequence, size, settle, reason) in steps {
+            match shards.admit(arrival(sequence, size * 600), Mono(1), UnixNanos(1)) {
+                Ok(admitted) => in_flight.push(admitted.frame),
+                Err(settled) => prop_assert!(settled.is_some()),
+            }
+            if settle {
+                if let Some(frame) = in_flight.pop() {
+                    let reason = DropReason::ALL[reason];
+                    let fate = if reason == DropReason::Shutdown { Fate::Published } else { Fate::Dropped(reason) };
+                    shards.settle(&Settlement { camera: CAMERA, sequence: frame.sequence, token: frame.token, fate });
+                }
+            }
+            let counts = ledger.camera(CAMERA);
+            prop_assert!(counts.balanced(), "{:?}", counts);
+            prop_assert_eq!(counts.in_flight, in_flight.len() as u64);
+            prop_assert_eq!(shards.in_flight(), in_flight.len());
+        }
+    }
+}
