@@ -186,8 +186,9 @@ def main():
     arguments.add_argument("--rate", type=float, default=3e-3)
     arguments.add_argument("--begin", type=Path, help="weights to go on from")
     arguments.add_argument("--out", type=Path, default=HERE / "omma-demo.onnx")
-    arguments.add_argument("--weights", type=Path, default=Path("/tmp/omma-demo.pt"))
+    arguments.add_argument("--weights", type=Path, help="default: FOLDER/weights.pt")
     options = arguments.parse_args()
+    options.weights = options.weights or options.folder / "weights.pt"
     torch.set_num_threads(options.threads)
     torch.manual_seed(1)
     net = network.Detector()
