@@ -7,3 +7,4 @@ pub mod picture_fixtures;
 pub mod sink;
 pub mod source;
 pub mod source_mjpeg_server;
+mod picture_formats;

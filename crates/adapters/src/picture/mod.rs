@@ -11,7 +11,7 @@
 //! | raw RGB, BGR, grey | 1 or 2: resize if the size differs, fill |
 //! | raw NV12, I420 | 2 or 3: planes resized, colour, fill; never an RGB picture of the original size for a smaller model |
 //!
-//! "Fill" is one vectorised pass: colour order, layout, `f32` and normalisation at once ([`fill`]).
+//! "Fill" is one vectorised pass: colour order, layout, `f32` and normalisation at once (`fill.rs`).
 //!
 //! What is absent: EXIF orientation is ignored (cameras turn their pictures themselves, and boxes must lie in the
 //! picture that was delivered); colour profiles are ignored; CMYK, arithmetic-coded, lossless and 12-bit JPEG are
