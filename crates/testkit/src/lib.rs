@@ -4,7 +4,7 @@ pub mod backend;
 pub mod backend_onnx;
 pub mod picture;
 pub mod picture_fixtures;
+mod picture_formats;
 pub mod sink;
 pub mod source;
 pub mod source_mjpeg_server;
-mod picture_formats;
