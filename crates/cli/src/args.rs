@@ -45,8 +45,8 @@ Examples:
   omma demo --cameras 64 --seconds 60     64 cameras, for a minute
   omma demo --json | jq .score.map50      one number of its summary
 
-Exit code 1 if the detector's measured mAP@0.5 is below 0.9, a frame is not accounted for, or a camera's results came \
-out of order.")]
+Exit code 1 if the detector's measured mAP@0.5 is below 0.9 (judged from 16 cameras on), a frame is not accounted for, \
+or a camera's results came out of order.")]
 pub struct DemoArgs {
     /// How many cameras; `auto`: as many as this machine keeps up with
     #[arg(long, value_name = "N", default_value = "auto", value_parser = cameras)]

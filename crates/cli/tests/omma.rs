@@ -313,7 +313,7 @@ fn metrics_and_health_are_served_while_it_runs() {
 #[test]
 fn the_demo_keeps_its_promises() {
     let folder = folder();
-    let output = run(&["demo", "--seconds", "3", "--cameras", "4", "--json", "--out", "shown"], &folder);
+    let output = run(&["demo", "--seconds", "3", "--cameras", "16", "--json", "--out", "shown"], &folder);
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
     let ledger = &summary["ledger"];
     assert_eq!((&ledger["balanced"], &ledger["in_flight"]), (&true.into(), &0.into()), "{summary}");

@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 
 use crate::cast::Cast;
 
+/// For precision and recall; also the weakest find that the contact sheet shows.
+pub const CONFIDENCE: f32 = 0.4;
 /// Results kept at most.
 const SAMPLES_MAX: usize = 4096;
 
@@ -88,7 +90,7 @@ pub fn score(cast: &Cast, samples: &[Sample], threads: usize) -> Score {
             });
         }
     });
-    let mut scorer = Scorer::new(CLASSES);
+    let mut scorer = Scorer::new(CLASSES).at_confidence(CONFIDENCE);
     for (sample, truths) in samples.iter().zip(truths.into_inner()) {
         let boxes: Vec<ScoredBox> = sample.detections.iter().map(scored).collect();
         if let Some(truths) = truths {

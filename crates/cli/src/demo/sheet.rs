@@ -6,7 +6,7 @@ use omma_frame::{Detection, Size};
 use omma_scenes::Scratch;
 
 use super::font;
-use super::judge::Sample;
+use super::judge::{CONFIDENCE, Sample};
 use crate::cast::Cast;
 
 const COLUMNS: usize = 4;
@@ -17,8 +17,6 @@ const GAP: usize = 8;
 const HEADER: usize = 44;
 const CAPTION: usize = 22;
 const QUALITY: u8 = 90;
-/// What is drawn; weaker finds are left to the results.
-const SCORE_MIN: f32 = 0.4;
 
 type Rgb = [u8; 3];
 
@@ -46,7 +44,7 @@ pub fn draw(cast: &Cast, samples: &[Sample], labels: &Labels, title: &str) -> Re
         cast.draw(sample.camera, sample.sequence, &mut scratch, &mut rgb)?;
         let x = GAP + place % columns * (TILE.0 + GAP);
         let y = HEADER + place / columns * (TILE.1 + CAPTION + GAP);
-        let shown: Vec<&Detection> = sample.detections.iter().filter(|found| found.score >= SCORE_MIN).collect();
+        let shown: Vec<&Detection> = sample.detections.iter().filter(|found| found.score >= CONFIDENCE).collect();
         let caption = format!("camera {}, frame {}: {} found", sample.camera, sample.sequence, shown.len());
         let mut tile = Canvas::new(TILE.0, TILE.1, PAPER);
         tile.picture(&rgb, cast.size());
@@ -63,7 +61,7 @@ pub fn draw(cast: &Cast, samples: &[Sample], labels: &Labels, title: &str) -> Re
 /// One result each of as many cameras as there is room for, the fullest pictures of cameras spread over all.
 fn choose(samples: &[Sample], room: usize) -> Vec<&Sample> {
     let mut best: Vec<&Sample> = Vec::new();
-    let found = |sample: &Sample| sample.detections.iter().filter(|found| found.score >= SCORE_MIN).count();
+    let found = |sample: &Sample| sample.detections.iter().filter(|found| found.score >= CONFIDENCE).count();
     for sample in samples {
         match best.iter_mut().find(|other| other.camera == sample.camera) {
             Some(other) if found(other) < found(sample) => *other = sample,

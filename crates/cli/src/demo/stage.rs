@@ -33,6 +33,8 @@ pub const SIZE: Size = Size { width: 640, height: 360 };
 const QUALITY: u8 = 80;
 /// Low, so that average precision sees the whole curve.
 const SCORE_MIN: f32 = 0.05;
+/// What the detector's own report was measured with.
+const IOU_MAX: f32 = 0.5;
 
 const CALIBRATION_CAMERAS: usize = 16;
 const CALIBRATION_SETTLE: Duration = Duration::from_millis(500);
@@ -78,6 +80,7 @@ impl Detector {
             decoder: Decoder::YoloV8,
             anchor_axis: Some(AnchorAxis::Last),
             score_min: Some(SCORE_MIN),
+            iou_max: Some(IOU_MAX),
             labels: self.labels_for_results().labels,
             ..OutputConfig::default()
         };
