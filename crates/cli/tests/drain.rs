@@ -34,7 +34,7 @@ impl Source for Dawdler {
     fn poll(&mut self, _: &dyn Demand, arrivals: &mut Vec<Arrival>) -> Result<Polled, SourceError> {
         let Some(shared) = self.shared.get() else { return Ok(Polled::Open) };
         let Some(picture) = self.picture.take() else { return Ok(Polled::Open) };
-        self.polls.send(()).unwrap();
+        self.polls.send(()).expect("the test waits for it");
         while shared.lifecycle.phase() < Phase::Draining {
             std::thread::yield_now();
         }

@@ -63,7 +63,7 @@ impl Sink for Judge {
             seen.next[camera] = result.sequence + 1;
             let Outcome::Inferred(Output::Detections(detections)) = &result.outcome else { continue };
             seen.published[camera] += 1;
-            let turn = (result.sequence + camera as u64) % self.every == 0;
+            let turn = (result.sequence + camera as u64).is_multiple_of(self.every);
             if turn && seen.samples.len() < SAMPLES_MAX {
                 seen.samples.push(Sample { camera, sequence: result.sequence, detections: detections.clone() });
             }
