@@ -45,8 +45,8 @@ Examples:
   omma demo --cameras 64 --seconds 60     64 cameras, for a minute
   omma demo --json | jq .score.map50      one number of its summary
 
-Exit code 1 if the detector's measured mAP@0.5 is below 0.9, a frame is not accounted for, or a camera's results came \
-out of order.")]
+Exit code 1 if the detector's measured mAP@0.5 is below 0.9 (judged from 16 cameras on), a frame is not accounted for, \
+or a camera's results came out of order.")]
 pub struct DemoArgs {
     /// How many cameras; `auto`: as many as this machine keeps up with
     #[arg(long, value_name = "N", default_value = "auto", value_parser = cameras)]
@@ -137,7 +137,7 @@ pub struct BenchArgs {
 #[derive(clap::Args)]
 pub struct ConfigArgs {
     /// The configuration, in TOML
-    #[arg(short, long = "config", value_name = "FILE")]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub file: PathBuf,
 }
 
@@ -199,6 +199,28 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_configuration_is_named_in_either_way() {
+        for command in ["run", "validate", "bench"] {
+            for flag in ["-c", "--config"] {
+                assert!(Args::try_parse_from(["omma", command, flag, "x.toml"]).is_ok(), "{command} {flag}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_reference_page_has_every_command_and_option() {
+        let page = include_str!("../../../docs/ref/cli.md");
+        for command in Args::command().get_subcommands() {
+            assert!(page.contains(&format!("`omma {}", command.get_name())), "{}", command.get_name());
+            let section = page.split(&format!("## omma {}\n", command.get_name())).nth(1);
+            let section = section.and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
+            for option in command.get_arguments().filter_map(clap::Arg::get_long).filter(|option| *option != "help") {
+                assert!(section.contains(&format!("--{option}")), "{} --{option}", command.get_name());
+            }
+        }
     }
 
     #[test]

@@ -88,7 +88,8 @@ impl Reading {
 impl Window {
     /// The quantile (0 to 1) of a stage; zero if nothing came through.
     pub fn quantile(&self, stage: Stage, quantile: f64) -> Duration {
-        let us = self.stages.get(stage as usize).map_or(0, |h| if h.is_empty() { 0 } else { h.value_at_quantile(quantile) });
+        let us =
+            self.stages.get(stage as usize).map_or(0, |h| if h.is_empty() { 0 } else { h.value_at_quantile(quantile) });
         Duration::from_micros(us)
     }
 

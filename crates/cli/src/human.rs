@@ -7,7 +7,7 @@ pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -72,7 +72,9 @@ mod tests {
         for (value, expected) in [(0.0, "0.0"), (9.96, "10.0"), (123.4, "123"), (12_345.6, "12,346")] {
             assert_eq!(rate(value), expected);
         }
-        for (us, expected) in [(42, "0.04 ms"), (4_250, "4.25 ms"), (42_500, "42.5 ms"), (425_000, "425 ms"), (42_500_000, "42.5 s")] {
+        for (us, expected) in
+            [(42, "0.04 ms"), (4_250, "4.25 ms"), (42_500, "42.5 ms"), (425_000, "425 ms"), (42_500_000, "42.5 s")]
+        {
             assert_eq!(time(Duration::from_micros(us)), expected);
         }
         for (unix_s, expected) in [

@@ -21,9 +21,10 @@ use crate::screen::{Line, Screen};
 use crate::signals::Signals;
 use crate::supervise::{self, End};
 
-/// Between two views of a person who watches, and between two lines for everyone else.
+/// Between two views of a person who watches, two lines for one who does not, and two events for a program.
 const VIEW: Duration = Duration::from_millis(500);
 const LINE: Duration = Duration::from_secs(5);
+const EVENT: Duration = Duration::from_secs(1);
 
 pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let signals = Signals::listen().map_err(|error| Failure::run(format!("cannot listen for signals: {error}")))?;
@@ -43,12 +44,16 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let begun = Instant::now();
     talk.say("running", Level::Info, &format!("running{}", if args.json { "" } else { "; Ctrl-C drains and stops" }));
 
-    let every = if talk.screen.live() { VIEW } else { LINE };
+    let every = match (talk.screen.live(), args.json) {
+        (true, _) => VIEW,
+        (false, true) => EVENT,
+        (false, false) => LINE,
+    };
     let mut before = Reading::take(&shared);
-    let end = supervise::watch(&shared, &signals, None, VIEW.min(every), || {
+    let end = supervise::watch(&shared, &signals, None, VIEW, || {
         talk.pass_on(&shared);
         let now = Reading::take(&shared);
-        if now.at.duration_since(before.at) >= every {
+        if now.at.duration_since(before.at) >= every.mul_f64(0.9) {
             talk.progress(&shared, &now, &now.since(&before));
             before = now;
         }
@@ -65,8 +70,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
 
 fn serve(config: &Config, watched: &Watched, talk: &mut Talk) -> Result<Option<Server>, Failure> {
     let Some(address) = config.http else { return Ok(None) };
-    let options =
-        ServerOptions { address: address.to_string(), camera_series_max: ServerOptions::CAMERA_SERIES_MAX };
+    let options = ServerOptions { address: address.to_string(), camera_series_max: ServerOptions::CAMERA_SERIES_MAX };
     let server = Server::start(&options, watched.clone())
         .map_err(|error| Failure::usage(format!("{error} (engine.http in the configuration)")))?;
     talk.say("note", Level::Info, &format!("metrics and health at http://{}", server.address()));

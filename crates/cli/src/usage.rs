@@ -10,11 +10,13 @@ pub fn cpu_time() -> Duration {
         libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
         usage.assume_init()
     };
-    let time = |t: libc::timeval| {
-        let part = |value: i64| u64::try_from(value).unwrap_or_default();
-        Duration::from_secs(part(t.tv_sec)) + Duration::from_micros(part(t.tv_usec as i64))
-    };
+    let time = |t: libc::timeval| Duration::from_secs(part(t.tv_sec)) + Duration::from_micros(part(t.tv_usec));
     time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// The parts of a time have other types on other systems.
+fn part(value: impl TryInto<u64>) -> u64 {
+    value.try_into().unwrap_or_default()
 }
 
 /// Cores that this process may use.

@@ -40,7 +40,8 @@ pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
     let cores = usage::cores();
     let mut opened = models::open(config, cores)?;
     let labels = std::mem::take(&mut opened.labels);
-    let sinks = config.sinks.iter().map(|sink| open_sink(sink, &labels, &mut opened.notes)).collect::<Result<_, _>>()?;
+    let sinks =
+        config.sinks.iter().map(|sink| open_sink(sink, &labels, &mut opened.notes)).collect::<Result<_, _>>()?;
     let cameras = Arc::new(Cameras::new(config.engine.shards));
     let plans: Vec<CameraPlan> = config.cameras().collect();
     let indexes = cameras.add(plans.iter().cloned());
@@ -128,9 +129,11 @@ mod tests {
 
     #[test]
     fn long_lists_are_cut() {
-        for (names, expected) in
-            [(&["a"][..], "a"), (&["a", "b", "c", "d"], "a, b, c, d"), (&["a", "b", "c", "d", "e", "f"], "a, b, c, d and 2 more")]
-        {
+        for (names, expected) in [
+            (&["a"][..], "a"),
+            (&["a", "b", "c", "d"], "a, b, c, d"),
+            (&["a", "b", "c", "d", "e", "f"], "a, b, c, d and 2 more"),
+        ] {
             assert_eq!(list(names.iter().copied()), expected);
         }
     }

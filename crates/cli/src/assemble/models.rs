@@ -70,7 +70,9 @@ fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String
                 let open_size = open_size.map(|(width, height)| Size { width, height });
                 model.input.picture(infer::guess_spec(info, open_size).as_ref()).ok_or_else(|| {
                     let input = info.inputs.first().map(shape).unwrap_or_default();
-                    format!("the model's input {input} leaves the pictures' size open: set input.width and input.height")
+                    format!(
+                        "the model's input {input} leaves the pictures' size open: set input.width and input.height"
+                    )
                 })
             };
             onnx(path, &options, picture, &model.output, limits)
@@ -139,7 +141,8 @@ fn finish(
     let (plan, why) = outputs::plan(output, &loaded.info.outputs, picture.size)?;
     let pictures = picture::factory(picture.clone(), limits).map_err(|error| error.to_string())?;
     let Size { width, height } = picture.size;
-    let mut notes = vec![format!("pictures as {} {width}x{height}, decoded by {}", picture.dtype.name(), picture::decoder_name())];
+    let mut notes =
+        vec![format!("pictures as {} {width}x{height}, decoded by {}", picture.dtype.name(), picture::decoder_name())];
     notes.extend(why.map(|why| format!("outputs read as guessed: {why}")));
     let parts = ModelParts { outputs: plan.factory(picture.size), loaded, pictures };
     Ok(OpenedModel { parts, picture, choice: None, notes })

@@ -21,8 +21,8 @@ pub(super) fn plan(
     let (mut plan, why) = match named(written) {
         Some(plan) => (plan, None),
         None => {
-            let guessed = guess(outputs, input, class_count)
-                .map_err(|message| format!("{message}; set output.decoder"))?;
+            let guessed =
+                guess(outputs, input, class_count).map_err(|message| format!("{message}; set output.decoder"))?;
             (guessed.plan, Some(guessed.why))
         }
     };
@@ -60,7 +60,10 @@ fn named(written: &OutputConfig) -> Option<OutputPlan> {
         Decoder::Nothing => return Some(OutputPlan::Nothing),
         Decoder::Tensors => {
             let plan = TensorsPlan { names: written.tensors.clone(), ..TensorsPlan::default() };
-            return Some(OutputPlan::Tensors(TensorsPlan { values_max: written.values_max.unwrap_or(plan.values_max), ..plan }));
+            return Some(OutputPlan::Tensors(TensorsPlan {
+                values_max: written.values_max.unwrap_or(plan.values_max),
+                ..plan
+            }));
         }
         Decoder::Classes => return Some(OutputPlan::Classes(ClassesPlan::default())),
         Decoder::Embedding => return Some(OutputPlan::Embedding(EmbeddingPlan::default())),

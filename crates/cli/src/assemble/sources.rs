@@ -60,7 +60,9 @@ pub(super) fn open_one(
 ) -> Result<Vec<SourcePart>, Failure> {
     let source = &config.sources[number];
     let cast = match source.kind {
-        SourceKind::Synthetic { seed, size, .. } => Some(Cast::new(seed, places.iter().map(|place| place.position + 1).max().unwrap_or(0), size, cores)),
+        SourceKind::Synthetic { seed, size, .. } => {
+            Some(Cast::new(seed, places.iter().map(|place| place.position + 1).max().unwrap_or(0), size, cores))
+        }
         _ => None,
     };
     let readers = readers_of(places);

@@ -52,15 +52,17 @@ pub fn limit(facts: &Facts<'_>) -> Limit {
     let busiest = busiest.max_by(|a, b| a.0.total_cmp(&b.0));
     if let Some((share, model, decode, name, chosen)) = busiest.filter(|(share, ..)| *share >= SHORT) {
         let percent = |share: f64| format!("{:.0}%", (share * 100.0).min(100.0));
-        let threads = format!("model {name}: its {} instance(s) were busy {} of the time", chosen.instances, percent(share));
+        let threads =
+            format!("model {name}: its {} instance(s) were busy {} of the time", chosen.instances, percent(share));
         let split = format!("{} in the model, {} decoding pictures", percent(model), percent(decode));
         let (what, cheaper) = if model >= decode {
             ("model", "a smaller or int8 model, a smaller input, a faster runtime, or fewer frames/s")
         } else {
             ("decode", "smaller pictures from the cameras (or substreams), or fewer frames/s")
         };
-        let advice = if all_busy {
-            format!("the cores are used up: {cheaper}; or more cores")
+        let room = !all_busy && chosen.instances.max(chosen.decode_threads) < cores;
+        let advice = if !room {
+            format!("{cheaper}; or more cores")
         } else if chosen.ahead && decode > model {
             "more feeder_executor_threads, as there are cores left".to_owned()
         } else {
@@ -72,7 +74,10 @@ pub fn limit(facts: &Facts<'_>) -> Limit {
     if over.reader_lag_p99_ms > budget_ms / 4.0 && !all_busy {
         return Limit {
             what: "source",
-            why: format!("frames waited up to {:.1} ms (p99) until a reader took them; {cpu_text}", over.reader_lag_p99_ms),
+            why: format!(
+                "frames waited up to {:.1} ms (p99) until a reader took them; {cpu_text}",
+                over.reader_lag_p99_ms
+            ),
             advice: "more engine.readers".to_owned(),
         };
     }

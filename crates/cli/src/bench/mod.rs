@@ -87,7 +87,13 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     let (mut steps, best, over) = measured.map_err(|Stopped| Failure::run("stopped before anything could be said"))?;
     let first = steps.iter().min_by_key(|step| step.cameras).cloned();
     let Some(first) = first else { return Err(Failure::run("nothing was measured")) };
-    let facts = Facts { over: over.as_ref(), first: &first, models: &models, budget_ms: args.latency_ms, cores: usage::cores() };
+    let facts = Facts {
+        over: over.as_ref(),
+        first: &first,
+        models: &models,
+        budget_ms: args.latency_ms,
+        cores: usage::cores(),
+    };
     let limit = limit::limit(&facts);
     steps.sort_by_key(|step| step.cameras);
     let report = Report::new(args, notes, models, steps, best, limit);
@@ -190,8 +196,7 @@ fn parts(
         .collect();
     let buffer_frames_max = config.sinks.iter().map(|sink| sink.plan.buffer_frames_max).max().unwrap_or(10_000);
     let backoff = Duration::from_millis(100);
-    let sink =
-        SinkPlan { name: "nowhere".to_owned(), buffer_frames_max, backoff_min: backoff, backoff_max: backoff };
+    let sink = SinkPlan { name: "nowhere".to_owned(), buffer_frames_max, backoff_min: backoff, backoff_max: backoff };
     let plan = Plan {
         engine: config.engine.clone(),
         models: opened.plans,

@@ -37,8 +37,12 @@ th:first-child, td:first-child { text-align: left } .yes { color: var(--good) } 
 ";
 
 /// The stages of a frame's time, in their order, with their colours.
-const STAGES: [(&str, &str, &str); 4] =
-    [("wait", "wait for a thread", "d"), ("prepare", "decode", "c"), ("infer", "model", "a"), ("publish", "publish", "b")];
+const STAGES: [(&str, &str, &str); 4] = [
+    ("wait", "wait for a thread", "d"),
+    ("prepare", "decode", "c"),
+    ("infer", "model", "a"),
+    ("publish", "publish", "b"),
+];
 
 pub fn render(report: &Report) -> String {
     let mut html = String::new();
@@ -88,7 +92,9 @@ fn head(html: &mut String, report: &Report) {
         escape(&limit.advice)
     );
     if report.cameras > 0 {
-        html.push_str("<h2>The same frames/s from other cameras</h2><div class=\"wide\"><table><tr><th>frames/s of each</th>");
+        html.push_str(
+            "<h2>The same frames/s from other cameras</h2><div class=\"wide\"><table><tr><th>frames/s of each</th>",
+        );
         for same in &report.equivalents {
             let _ = write!(html, "<th>{}</th>", same.fps);
         }

@@ -238,7 +238,9 @@ mod tests {
 
     #[test]
     fn numbers_are_as_long_as_they_need_be() {
-        for (value, expected) in [(0.0, "0"), (0.25, "0.25"), (2.0, "2"), (99.9, "99.9"), (250.4, "250"), (12_345.0, "12,345")] {
+        for (value, expected) in
+            [(0.0, "0"), (0.25, "0.25"), (2.0, "2"), (99.9, "99.9"), (250.4, "250"), (12_345.0, "12,345")]
+        {
             assert_eq!(short(value), expected);
         }
     }

@@ -33,7 +33,10 @@ const CONFIRMATIONS_MAX: usize = 6;
 
 /// # Errors
 /// Those of `measure`, which is called with a number of cameras and how many spans to take.
-pub fn search<T: Outcome, E>(limits: Limits, mut measure: impl FnMut(usize, u32) -> Result<T, E>) -> Result<Found<T>, E> {
+pub fn search<T: Outcome, E>(
+    limits: Limits,
+    mut measure: impl FnMut(usize, u32) -> Result<T, E>,
+) -> Result<Found<T>, E> {
     let Limits { first, cameras_max, precision, confirm_spans } = limits;
     let mut steps = Vec::new();
     let mut over: Option<(usize, usize)> = None;

@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 
 use crate::cast::Cast;
 
+/// For precision and recall; also the weakest find that the contact sheet shows.
+pub const CONFIDENCE: f32 = 0.4;
 /// Results kept at most.
 const SAMPLES_MAX: usize = 4096;
 
@@ -61,7 +63,7 @@ impl Sink for Judge {
             seen.next[camera] = result.sequence + 1;
             let Outcome::Inferred(Output::Detections(detections)) = &result.outcome else { continue };
             seen.published[camera] += 1;
-            let turn = (result.sequence + camera as u64) % self.every == 0;
+            let turn = (result.sequence + camera as u64).is_multiple_of(self.every);
             if turn && seen.samples.len() < SAMPLES_MAX {
                 seen.samples.push(Sample { camera, sequence: result.sequence, detections: detections.clone() });
             }
@@ -88,7 +90,7 @@ pub fn score(cast: &Cast, samples: &[Sample], threads: usize) -> Score {
             });
         }
     });
-    let mut scorer = Scorer::new(CLASSES);
+    let mut scorer = Scorer::new(CLASSES).at_confidence(CONFIDENCE);
     for (sample, truths) in samples.iter().zip(truths.into_inner()) {
         let boxes: Vec<ScoredBox> = sample.detections.iter().map(scored).collect();
         if let Some(truths) = truths {
@@ -122,7 +124,9 @@ mod tests {
 
     #[test]
     fn what_comes_late_or_twice_is_noticed_and_gaps_are_not() {
-        for (sequences, out_of_order) in [(&[0, 1, 2][..], 0), (&[0, 5, 9], 0), (&[0, 2, 1], 1), (&[3, 3], 1), (&[2, 1, 0], 2)] {
+        for (sequences, out_of_order) in
+            [(&[0, 1, 2][..], 0), (&[0, 5, 9], 0), (&[0, 2, 1], 1), (&[3, 3], 1), (&[2, 1, 0], 2)]
+        {
             let (mut judge, seen) = Judge::new(2, 1);
             let results: Vec<_> = sequences.iter().map(|&sequence| result(1, sequence, vec![])).collect();
             judge.publish(&results, &[]).unwrap();

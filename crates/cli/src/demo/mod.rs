@@ -43,7 +43,8 @@ pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let sheet = args.out.join("contact-sheet.jpg");
     prepare(args, &results)?;
     let cores = usage::cores();
-    let detector = Detector::write(args.runtime.0).map_err(Failure::run)?;
+    let detector =
+        Detector::write(&args.out, args.runtime.0).map_err(|error| Failure::usage(format!("{error} (--out)")))?;
     let cameras = match args.cameras.0 {
         Some(cameras) => cameras,
         None => {
@@ -79,6 +80,7 @@ pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         }
         view.show(now, begun.elapsed(), every);
     });
+    let ran = begun.elapsed();
     let window = Reading::take(&shared).since(&settled);
     let (report, drained) = supervise::drain(engine);
     view.close();
@@ -109,7 +111,7 @@ pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let summary = Summary {
         cameras,
         fps: args.fps,
-        ran: begun.elapsed().saturating_sub(report.took),
+        ran,
         interrupted: end == End::Signal,
         choice,
         why: shared.models.first().map(|model| model.chosen.why.clone()).unwrap_or_default(),
@@ -120,6 +122,7 @@ pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         score,
         results,
         sheet,
+        example: args.out.join("omma.toml"),
     };
     if args.json {
         say::json(&summary.json());

@@ -6,7 +6,7 @@ use omma_frame::{Detection, Size};
 use omma_scenes::Scratch;
 
 use super::font;
-use super::judge::Sample;
+use super::judge::{CONFIDENCE, Sample};
 use crate::cast::Cast;
 
 const COLUMNS: usize = 4;
@@ -17,8 +17,6 @@ const GAP: usize = 8;
 const HEADER: usize = 44;
 const CAPTION: usize = 22;
 const QUALITY: u8 = 90;
-/// What is drawn; weaker finds are left to the results.
-const SCORE_MIN: f32 = 0.4;
 
 type Rgb = [u8; 3];
 
@@ -26,7 +24,8 @@ const PAPER: Rgb = [24, 26, 30];
 const INK: Rgb = [232, 234, 238];
 const FAINT: Rgb = [150, 156, 166];
 /// By class, in turn: told apart by people who see colours differently, and on any background.
-const COLORS: [Rgb; 6] = [[255, 176, 0], [74, 163, 255], [120, 222, 120], [255, 110, 110], [206, 147, 255], [255, 240, 120]];
+const COLORS: [Rgb; 6] =
+    [[255, 176, 0], [74, 163, 255], [120, 222, 120], [255, 110, 110], [206, 147, 255], [255, 240, 120]];
 
 /// The sheet as JPEG.
 ///
@@ -45,13 +44,11 @@ pub fn draw(cast: &Cast, samples: &[Sample], labels: &Labels, title: &str) -> Re
         cast.draw(sample.camera, sample.sequence, &mut scratch, &mut rgb)?;
         let x = GAP + place % columns * (TILE.0 + GAP);
         let y = HEADER + place / columns * (TILE.1 + CAPTION + GAP);
-        let shown: Vec<&Detection> = sample.detections.iter().filter(|found| found.score >= SCORE_MIN).collect();
+        let shown: Vec<&Detection> = sample.detections.iter().filter(|found| found.score >= CONFIDENCE).collect();
         let caption = format!("camera {}, frame {}: {} found", sample.camera, sample.sequence, shown.len());
         let mut tile = Canvas::new(TILE.0, TILE.1, PAPER);
         tile.picture(&rgb, cast.size());
-        for found in shown {
-            tile.detection(found, cast.size(), labels);
-        }
+        tile.detections(&shown, cast.size(), labels);
         sheet.paste(&tile, x, y);
         sheet.text(x, y + TILE.1 + 4, 2, FAINT, &fitting(&caption, TILE.0, 2));
     }
@@ -64,7 +61,7 @@ pub fn draw(cast: &Cast, samples: &[Sample], labels: &Labels, title: &str) -> Re
 /// One result each of as many cameras as there is room for, the fullest pictures of cameras spread over all.
 fn choose(samples: &[Sample], room: usize) -> Vec<&Sample> {
     let mut best: Vec<&Sample> = Vec::new();
-    let found = |sample: &Sample| sample.detections.iter().filter(|found| found.score >= SCORE_MIN).count();
+    let found = |sample: &Sample| sample.detections.iter().filter(|found| found.score >= CONFIDENCE).count();
     for sample in samples {
         match best.iter_mut().find(|other| other.camera == sample.camera) {
             Some(other) if found(other) < found(sample) => *other = sample,
@@ -81,6 +78,28 @@ fn choose(samples: &[Sample], room: usize) -> Vec<&Sample> {
 /// As much of the text as fits.
 fn fitting(text: &str, width: usize, scale: usize) -> String {
     text.chars().take(width / (font::ADVANCE * scale)).collect()
+}
+
+fn color(found: &Detection) -> Rgb {
+    COLORS[found.class as usize % COLORS.len()]
+}
+
+/// In pixels of a canvas.
+#[derive(Clone, Copy)]
+struct Area {
+    x: usize,
+    y: usize,
+    width: usize,
+    height: usize,
+}
+
+impl Area {
+    fn overlaps(&self, other: &Self) -> bool {
+        self.x < other.x + other.width
+            && other.x < self.x + self.width
+            && self.y < other.y + other.height
+            && other.y < self.y + self.height
+    }
 }
 
 struct Canvas {
@@ -101,7 +120,8 @@ impl Canvas {
         }
     }
 
-    fn fill(&mut self, x: usize, y: usize, width: usize, height: usize, color: Rgb) {
+    fn fill(&mut self, area: Area, color: Rgb) {
+        let Area { x, y, width, height } = area;
         for row in y..(y + height).min(self.height) {
             for column in x..(x + width).min(self.width) {
                 self.set(column, row, color);
@@ -138,29 +158,52 @@ impl Canvas {
         }
     }
 
-    /// A frame around what was found, and a tag with its name and score: above it, or inside where there is no room.
-    fn detection(&mut self, found: &Detection, original: Size, labels: &Labels) {
-        let color = COLORS[found.class as usize % COLORS.len()];
-        let (scale_x, scale_y) =
-            (self.width as f32 / original.width.max(1) as f32, self.height as f32 / original.height.max(1) as f32);
-        let inside = |value: f32, limit: usize| (value.round().max(0.0) as usize).min(limit.saturating_sub(1));
-        let (x1, x2) = (inside(found.x1 * scale_x, self.width), inside(found.x2 * scale_x, self.width));
-        let (y1, y2) = (inside(found.y1 * scale_y, self.height), inside(found.y2 * scale_y, self.height));
-        let (width, height) = (x2.saturating_sub(x1) + 1, y2.saturating_sub(y1) + 1);
-        for (x, y, width, height) in [
-            (x1, y1, width, 2),
-            (x1, (y2 + 1).saturating_sub(2), width, 2),
-            (x1, y1, 2, height),
-            ((x2 + 1).saturating_sub(2), y1, 2, height),
-        ] {
-            self.fill(x, y, width, height, color);
+    /// A frame around each thing that was found, then tags with names and scores: above the frame, or inside where
+    /// there is no room. The surest come first; a tag that would cover another one is left out.
+    fn detections(&mut self, found: &[&Detection], original: Size, labels: &Labels) {
+        let mut found = found.to_vec();
+        found.sort_by(|a, b| b.score.total_cmp(&a.score));
+        for thing in found.iter().rev() {
+            self.frame(self.area(thing, original), color(thing));
         }
-        let text = format!("{} {:.2}", labels.name(found.class), found.score);
-        let (tag_width, tag_height) = (text.chars().count() * font::ADVANCE + 5, font::HEIGHT + 4);
-        let x = x1.min(self.width.saturating_sub(tag_width));
-        let y = if y1 >= tag_height { y1 - tag_height } else { y1 };
-        self.fill(x, y, tag_width, tag_height, color);
-        self.text(x + 3, y + 2, 1, PAPER, &text);
+        let mut tags: Vec<Area> = Vec::new();
+        for thing in found {
+            let text = format!("{} {:.2}", labels.name(thing.class), thing.score);
+            let (width, height) = (text.chars().count() * font::ADVANCE + 5, font::HEIGHT + 4);
+            let around = self.area(thing, original);
+            let x = around.x.min(self.width.saturating_sub(width));
+            let y = if around.y >= height { around.y - height } else { around.y };
+            let tag = Area { x, y, width, height };
+            if tags.iter().any(|other| tag.overlaps(other)) {
+                continue;
+            }
+            self.fill(tag, color(thing));
+            self.text(x + 3, y + 2, 1, PAPER, &text);
+            tags.push(tag);
+        }
+    }
+
+    /// Where a thing lies on this canvas, which shows all of the original picture.
+    fn area(&self, found: &Detection, original: Size) -> Area {
+        let scale = |to: usize, from: u32| to as f32 / from.max(1) as f32;
+        let (scale_x, scale_y) = (scale(self.width, original.width), scale(self.height, original.height));
+        let inside = |value: f32, limit: usize| (value.round().max(0.0) as usize).min(limit.saturating_sub(1));
+        let (x, x2) = (inside(found.x1 * scale_x, self.width), inside(found.x2 * scale_x, self.width));
+        let (y, y2) = (inside(found.y1 * scale_y, self.height), inside(found.y2 * scale_y, self.height));
+        Area { x, y, width: x2.saturating_sub(x) + 1, height: y2.saturating_sub(y) + 1 }
+    }
+
+    fn frame(&mut self, area: Area, color: Rgb) {
+        const LINE: usize = 2;
+        let Area { x, y, width, height } = area;
+        for side in [
+            Area { height: LINE, ..area },
+            Area { y: (y + height).saturating_sub(LINE), height: LINE, ..area },
+            Area { width: LINE, ..area },
+            Area { x: (x + width).saturating_sub(LINE), width: LINE, ..area },
+        ] {
+            self.fill(side, color);
+        }
     }
 
     fn text(&mut self, x: usize, y: usize, scale: usize, color: Rgb, text: &str) {
@@ -168,7 +211,7 @@ impl Canvas {
             for (row, bits) in font::glyph(c).into_iter().enumerate() {
                 for column in (0..font::WIDTH).filter(|column| bits >> (font::WIDTH - 1 - column) & 1 == 1) {
                     let left = x + (place * font::ADVANCE + column) * scale;
-                    self.fill(left, y + row * scale, scale, scale, color);
+                    self.fill(Area { x: left, y: y + row * scale, width: scale, height: scale }, color);
                 }
             }
         }
@@ -210,7 +253,7 @@ mod tests {
         let mut canvas = Canvas::new(40, 30, PAPER);
         for (x1, y1, x2, y2) in [(-9.0, -9.0, 99.0, 99.0), (39.0, 29.0, 40.0, 30.0), (5.0, 5.0, 5.0, 5.0)] {
             let found = Detection { class: 7, score: 1.0, x1, y1, x2, y2 };
-            canvas.detection(&found, Size { width: 40, height: 30 }, &labels);
+            canvas.detections(&[&found], Size { width: 40, height: 30 }, &labels);
         }
         assert!(canvas.pixels.chunks(3).any(|pixel| pixel == COLORS[1]));
     }

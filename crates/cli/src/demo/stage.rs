@@ -1,6 +1,7 @@
 //! What the demo's engine is made of: the embedded detector, a plan, drawn cameras.
 
-use std::io::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,6 @@ use omma_engine::plan::{BatchPlan, EnginePlan, Mode, ModelPlan, Plan, SinkPlan};
 use omma_engine::post::labels::Labels;
 use omma_engine::sink::Sink;
 use omma_frame::{CameraId, Size};
-use tempfile::NamedTempFile;
 
 use crate::assemble::{self, OpenedModel};
 use crate::cast::{Cast, Showing};
@@ -25,6 +25,7 @@ use crate::signals::Signals;
 use crate::supervise;
 
 static DETECTOR: &[u8] = include_bytes!("../../../../models/detector/omma-demo.onnx");
+static EXAMPLE: &str = include_str!("example.toml");
 static LABELS: &str = include_str!("../../../../models/detector/labels.txt");
 
 /// Of the cameras' pictures.
@@ -32,6 +33,8 @@ pub const SIZE: Size = Size { width: 640, height: 360 };
 const QUALITY: u8 = 80;
 /// Low, so that average precision sees the whole curve.
 const SCORE_MIN: f32 = 0.05;
+/// What the detector's own report was measured with.
+const IOU_MAX: f32 = 0.5;
 
 const CALIBRATION_CAMERAS: usize = 16;
 const CALIBRATION_SETTLE: Duration = Duration::from_millis(500);
@@ -42,25 +45,29 @@ const CALIBRATION_SHARE: f64 = 0.75;
 /// Scenes take about a megabyte each.
 const CAMERAS_MAX: f64 = 1000.0;
 
-/// The detector as a file that runtimes can open, gone when this is dropped.
+/// The detector as a file that runtimes can open.
 pub struct Detector {
-    file: NamedTempFile,
+    path: PathBuf,
     runtime: Option<Runtime>,
     pub labels: Labels,
 }
 
 impl Detector {
+    /// Writes it into a folder, with its labels and a configuration that runs it: the next step after the demo.
+    ///
     /// # Errors
-    /// No temporary file can be written.
-    pub fn write(runtime: Option<Runtime>) -> Result<Self, String> {
-        let written = tempfile::Builder::new().prefix("omma-demo-").suffix(".onnx").tempfile().and_then(|mut file| {
-            file.write_all(DETECTOR)?;
-            file.flush()?;
-            Ok(file)
-        });
-        let file = written.map_err(|error| format!("cannot write the detector to a temporary file: {error}"))?;
+    /// A file cannot be written.
+    pub fn write(folder: &Path, runtime: Option<Runtime>) -> Result<Self, String> {
+        let path = folder.join("detector.onnx");
+        for (path, content) in [
+            (path.clone(), DETECTOR),
+            (folder.join("labels.txt"), LABELS.as_bytes()),
+            (folder.join("omma.toml"), EXAMPLE.as_bytes()),
+        ] {
+            fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
         let labels = Labels::parse(LABELS).map_err(|error| error.to_string())?;
-        Ok(Self { file, runtime, labels })
+        Ok(Self { path, runtime, labels })
     }
 
     pub fn labels_for_results(&self) -> ModelLabels {
@@ -73,10 +80,11 @@ impl Detector {
             decoder: Decoder::YoloV8,
             anchor_axis: Some(AnchorAxis::Last),
             score_min: Some(SCORE_MIN),
+            iou_max: Some(IOU_MAX),
             labels: self.labels_for_results().labels,
             ..OutputConfig::default()
         };
-        assemble::embedded(self.file.path(), &options, &output).map_err(Failure::run)
+        assemble::embedded(&self.path, &options, &output).map_err(Failure::run)
     }
 }
 

@@ -17,6 +17,8 @@ use crate::usage;
 
 /// The least that the detector must reach, measured through the whole pipeline.
 const MAP50_MIN: f64 = 0.9;
+/// From so many cameras on: each is one scene, and one crowded scene among four says little about the detector.
+const JUDGED_CAMERAS_MIN: usize = 16;
 
 pub struct Summary {
     pub cameras: usize,
@@ -34,6 +36,8 @@ pub struct Summary {
     pub score: Score,
     pub results: PathBuf,
     pub sheet: PathBuf,
+    /// A configuration to go on with.
+    pub example: PathBuf,
 }
 
 impl Summary {
@@ -41,10 +45,14 @@ impl Summary {
         self.report.counts.balanced() && self.report.counts.in_flight == 0 && self.unaccounted == 0
     }
 
-    /// Whether everything that the demo promises was kept. An interrupted one may have seen too little to be scored.
+    /// Whether there are enough scenes to hold the detector to what it must reach.
+    fn judged(&self) -> bool {
+        self.cameras >= JUDGED_CAMERAS_MIN && !self.interrupted
+    }
+
+    /// Whether everything that the demo promises was kept.
     pub fn passed(&self) -> bool {
-        let good = self.score.map50 >= MAP50_MIN || (self.interrupted && self.score.truths == 0);
-        good && self.balanced() && self.out_of_order == 0
+        self.broken().is_empty()
     }
 
     pub fn text(&self) -> String {
@@ -100,9 +108,10 @@ impl Summary {
         row(
             "",
             format!(
-                "against the truth of {} pictures with {} things",
+                "against the truth of {} pictures with {} things{}",
                 human::count(score.pictures),
-                human::count(score.truths)
+                human::count(score.truths),
+                if self.judged() { "" } else { "; too few scenes to judge the detector by" }
             ),
         );
         for class in &score.per_class {
@@ -140,6 +149,7 @@ impl Summary {
         );
         row("results", self.results.display().to_string());
         row("pictures", self.sheet.display().to_string());
+        row("next", format!("omma run -c {}", self.example.display()));
         lines.push(String::new());
         if let Some(late) = supervise::lateness(report) {
             lines.push(format!("late: {late}"));
@@ -152,7 +162,7 @@ impl Summary {
 
     fn broken(&self) -> Vec<String> {
         let mut broken = Vec::new();
-        if self.score.map50 < MAP50_MIN && !(self.interrupted && self.score.truths == 0) {
+        if self.judged() && self.score.map50 < MAP50_MIN {
             broken.push(format!("mAP@0.5 is {:.3}, expected at least {MAP50_MIN}", self.score.map50));
         }
         if !self.balanced() {
@@ -212,6 +222,7 @@ impl Summary {
             "late": self.report.late,
             "score": {
                 "map50": score.map50,
+                "judged": self.judged(),
                 "precision": score.precision,
                 "recall": score.recall,
                 "confidence": score.confidence,
@@ -221,6 +232,7 @@ impl Summary {
             },
             "results": self.results,
             "contact_sheet": self.sheet,
+            "example": self.example,
         })
     }
 }

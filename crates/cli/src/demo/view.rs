@@ -125,14 +125,18 @@ impl View {
             Line::default()
                 .plain("   ")
                 .bold("omma demo")
-                .plain(format!("   {} at {} frames/s", human::counted(self.cameras, "camera"), human::rate(self.offered / self.cameras as f64)))
+                .plain(format!(
+                    "   {} at {} frames/s",
+                    human::counted(self.cameras, "camera"),
+                    human::rate(self.offered / self.cameras as f64)
+                ))
                 .dim(format!("   detector on {runtime}")),
             Line::default(),
-            Line::default()
-                .plain("   ")
-                .color(Color::Cyan, done)
-                .color(Color::DarkGrey, left)
-                .plain(format!("  {} of {} s", seconds(elapsed.min(self.duration)), seconds(self.duration))),
+            Line::default().plain("   ").color(Color::Cyan, done).color(Color::DarkGrey, left).plain(format!(
+                "  {} of {} s",
+                seconds(elapsed.min(self.duration)),
+                seconds(self.duration)
+            )),
             Line::default(),
             row("frames/s")
                 .color(rate_color, format!("{:>8}", human::rate(window.published_per_s)))

@@ -276,7 +276,8 @@ impl Engine {
             desk.flush();
         }
         let deadline = begun + shared.plan.engine.drain_timeout;
-        while shared.in_flight() > 0 && Instant::now() < deadline {
+        // In this order: a reader that has seen the drain counts no more frames.
+        while !(shared.reading_over() && shared.in_flight() == 0) && Instant::now() < deadline {
             if shared.desks.iter().all(|desk| desk.waiting() == 0) {
                 shared.lifecycle.enter(Phase::Flushing);
             }

@@ -155,6 +155,7 @@ impl Reader {
                 settlements.clear();
             }
             inbox.in_flight.store(shards.in_flight(), Ordering::Release);
+            inbox.reading_over.store(phase != Phase::Running, Ordering::Release);
             let ended = open.iter().all(|open| !open);
             inbox.ended.store(ended, Ordering::Release);
             if phase == Phase::Stopped && inbox.settlements.lock().is_empty() {

@@ -50,6 +50,8 @@ pub(super) struct Inbox {
     pub(super) settlements: Mutex<Vec<Settlement>>,
     /// Frames that the reader has admitted and not yet seen settled; it alone writes.
     pub(super) in_flight: AtomicUsize,
+    /// It has seen that nothing more is to be read: from then on `in_flight` counts every frame that it ever admitted.
+    pub(super) reading_over: std::sync::atomic::AtomicBool,
     /// Its sources have all ended.
     pub(super) ended: std::sync::atomic::AtomicBool,
 }
@@ -157,6 +159,12 @@ impl Shared {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.inboxes.iter().map(|inbox| inbox.in_flight.load(Ordering::Acquire)).sum()
+    }
+
+    /// Whether no reader is in the middle of a turn that began before the drain, with frames not yet counted as in
+    /// flight.
+    pub(super) fn reading_over(&self) -> bool {
+        self.inboxes.iter().all(|inbox| inbox.reading_over.load(Ordering::Acquire))
     }
 
     /// Whether every source has ended and every frame is settled.
