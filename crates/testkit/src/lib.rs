@@ -1,6 +1,9 @@
 //! Conformance suites for the engine's traits, fault doubles, clocks.
 
 pub mod backend;
+pub mod doubles_backend;
+pub mod doubles_picture;
+pub mod engine_rig;
 pub mod picture;
 pub mod picture_fixtures;
 pub mod backend_onnx;
