@@ -6,6 +6,7 @@ Usage: python models/detector/prepare.py FOLDER
 
 Time is the budget, not epochs: the learning rate follows the clock down to nothing, so any
 budget ends with a finished model. bfloat16 on the CPU, which halves the time of a step.
+With --begin WEIGHTS it goes on from an earlier run; with --minutes 0 it only exports those.
 """
 
 import argparse
@@ -157,7 +158,8 @@ def export(net, path):
 
 
 def plain(path):
-    """Drops what the exporter says about itself and where it ran."""
+    """Drops what the exporter says about itself and where it ran, and states the output's
+    shape, which it leaves open."""
     import onnx
 
     model = onnx.load(path)
@@ -165,8 +167,12 @@ def plain(path):
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
-    names = ",".join(network.CLASSES)
-    onnx.helper.set_model_props(model, {"names": names, "task": "detect"})
+    cells = sum(network.HEIGHT // s * (network.WIDTH // s) for s in network.STRIDES)
+    shape = model.graph.output[0].type.tensor_type.shape
+    for size, value in zip(shape.dim[1:], (4 + len(network.CLASSES), cells)):
+        size.Clear()
+        size.dim_value = value
+    onnx.helper.set_model_props(model, {"names": ",".join(network.CLASSES), "task": "detect"})
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 

@@ -199,6 +199,7 @@ fn pictures_of_bytes_channels_last_and_grey_pictures_run_on_every_runtime() {
     }
 }
 
+#[cfg(feature = "native")]
 #[test]
 fn a_library_that_was_named_must_be_there_and_be_one() {
     let folder = Folder::new();

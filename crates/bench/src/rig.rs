@@ -32,8 +32,17 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Starts the engine on a source made from the camera indexes.
+    /// Starts the engine on a source made from the camera indexes; results go nowhere.
     pub fn start(self, source: impl FnOnce(Vec<CameraIndex>) -> Box<dyn Source>) -> Result<Engine, String> {
+        self.start_into(Box::new(Nowhere), source)
+    }
+
+    /// Starts the engine with results going into `sink`.
+    pub fn start_into(
+        self,
+        sink: Box<dyn Sink>,
+        source: impl FnOnce(Vec<CameraIndex>) -> Box<dyn Source>,
+    ) -> Result<Engine, String> {
         let engine = EnginePlan::default();
         let cameras = Arc::new(Cameras::new(engine.shards));
         let plans: Vec<CameraPlan> = (0..self.cameras)
@@ -58,20 +67,20 @@ impl Rig {
             deadline: Duration::from_secs(30),
             warmup_batches: 1,
         };
-        let sink = SinkPlan {
+        let sink_plan = SinkPlan {
             name: "null".to_owned(),
             buffer_frames_max: 65_536,
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
         };
-        let plan = Plan { engine, models: vec![model], sinks: vec![sink], routes: vec![vec![0]], cameras: plans };
+        let plan = Plan { engine, models: vec![model], sinks: vec![sink_plan], routes: vec![vec![0]], cameras: plans };
         Engine::start(Parts {
             plan,
             cameras,
             clock: Arc::new(SystemClock::new()),
             sources: vec![vec![SourcePart { source: source(indexes.clone()), cameras: indexes }]],
             models: vec![ModelParts { loaded: self.model, pictures: self.pictures, outputs: self.outputs }],
-            sinks: vec![Box::new(Nowhere)],
+            sinks: vec![sink],
             cores: std::thread::available_parallelism().map_or(1, usize::from),
         })
         .map_err(|error| error.to_string())

@@ -38,17 +38,6 @@ impl Usage {
     }
 }
 
-/// CPU time of the calling thread.
-pub fn thread_cpu() -> Duration {
-    // SAFETY: a plain out-parameter of the right type.
-    let time = unsafe {
-        let mut time: libc::timespec = std::mem::zeroed();
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time);
-        time
-    };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 /// Resident memory in MiB.
 pub fn rss_mib() -> f64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

@@ -45,11 +45,14 @@ pub use secret::Secret;
 pub use sink::{Durability, SinkConfig, SinkKind};
 pub use source::{Login, Pace, SourceConfig, SourceKind, Stream};
 
-use problem::{Finding, Text};
+use problem::{Finding, Findings, Text};
 use read::{Document, Table};
 
 /// Room for some 100,000 cameras with a URL each.
-const FILE_BYTES_MAX: u64 = 64 << 20;
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// A larger text that is no TOML is told its first fault only: each costs memory, and there may be one per byte.
+const ALL_SYNTAX_BYTES_MAX: usize = 1 << 20;
 
 /// A configuration that is complete and consistent.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +91,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     let file = path.to_string_lossy();
     let refused = |found: String| {
         let problem = Problem::of_file(&file, found, "a configuration in TOML");
-        Err(Problems { problems: vec![problem] })
+        Err(Problems { problems: vec![problem], omitted: 0 })
     };
     let bytes = match ThisMachine.read(path, FILE_BYTES_MAX) {
         Ok(bytes) => bytes,
@@ -111,11 +114,16 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// Everything that is wrong with it.
 pub fn parse(text: &str, file: &str, outside: &dyn Outside) -> Result<Config, Problems> {
     let source = Text::new(file, text);
-    let (root, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        // What could be recovered from a broken text has holes: checking it would report what is not wrong.
-        return Err(source.problems(errors.iter().map(syntax).collect()));
-    }
+    let root = match DeTable::parse(text) {
+        Ok(root) => root,
+        Err(first) => {
+            // What could be recovered from a broken text has holes: checking it would report what is not wrong.
+            let all = if text.len() > ALL_SYNTAX_BYTES_MAX { vec![first] } else { DeTable::parse_recoverable(text).1 };
+            let mut findings = Findings::default();
+            all.iter().for_each(|error| findings.push(syntax(error)));
+            return Err(source.problems(findings));
+        }
+    };
     // An absolute path needs only the current folder, and that only where the name of the file is relative.
     let folder = Path::new(file).parent().unwrap_or(Path::new(""));
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };

@@ -63,6 +63,8 @@ pub enum Waiting {
     Sleep,
     /// As a model on the CPU: the core is taken.
     Spin,
+    /// As a server does: any number of batches at once, none of which occupies a thread.
+    Request,
 }
 
 /// What the configuration says of a model's pictures; `None` is for the model's file to say.
@@ -131,7 +133,7 @@ impl Word for Mode {
 }
 
 impl Word for Waiting {
-    const WORDS: &'static [(&'static str, Self)] = &[("sleep", Self::Sleep), ("spin", Self::Spin)];
+    const WORDS: &'static [(&'static str, Self)] = &[("sleep", Self::Sleep), ("spin", Self::Spin), ("request", Self::Request)];
 }
 
 impl Word for Layout {

@@ -29,6 +29,8 @@ pub struct OutputConfig {
     pub boxes: Option<String>,
     pub scores: Option<String>,
     pub classes: Option<String>,
+    /// The number that the model gives its first class.
+    pub class_first: Option<u32>,
     pub count: Option<String>,
     pub box_form: Option<BoxForm>,
     pub box_units: Option<BoxUnits>,
@@ -162,6 +164,7 @@ pub(crate) fn read(table: &Table<'_>) -> OutputConfig {
         boxes: table.text("boxes"),
         scores: table.text("scores"),
         classes: table.text("classes"),
+        class_first: table.small_if("class_first"),
         count: table.text("count"),
         box_form: table.word_if("box_form"),
         box_units: table.word_if("box_units"),

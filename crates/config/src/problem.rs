@@ -43,10 +43,13 @@ struct Excerpt {
     marked: usize,
 }
 
-/// Everything that is wrong with a configuration, in the order of the file. Never empty.
+/// What is wrong with a configuration, in the order of the file. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problems {
+    /// All of them, up to a thousand.
     pub problems: Vec<Problem>,
+    /// How many more there are.
+    pub omitted: usize,
 }
 
 impl Problem {
@@ -86,9 +89,10 @@ impl fmt::Display for Problems {
                 writeln!(f, "{:>6} | {:>2$}", "", "^".repeat(excerpt.marked), excerpt.before + excerpt.marked)?;
             }
         }
-        match self.problems.len() {
-            1 => f.write_str("1 problem"),
-            count => write!(f, "{count} problems"),
+        match (self.problems.len(), self.omitted) {
+            (1, 0) => f.write_str("1 problem"),
+            (count, 0) => write!(f, "{count} problems"),
+            (count, omitted) => write!(f, "{count} problems, and {omitted} more that are not shown"),
         }
     }
 }
@@ -112,17 +116,43 @@ pub(crate) struct Finding {
     pub hint: Option<String>,
 }
 
+/// What was found so far: each finding once, and no more than anyone would read, however wrong a file is.
+#[derive(Default)]
+pub(crate) struct Findings {
+    list: Vec<Finding>,
+    omitted: usize,
+}
+
+impl Findings {
+    const COUNT_MAX: usize = 1000;
+
+    pub(crate) fn push(&mut self, finding: Finding) {
+        if self.list.contains(&finding) {
+            return;
+        }
+        if self.list.len() < Self::COUNT_MAX {
+            self.list.push(finding);
+        } else {
+            self.omitted += 1;
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
 impl<'a> Text<'a> {
     pub(crate) fn new(file: &'a str, text: &'a str) -> Self {
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { file, text, line_starts }
     }
 
-    /// The findings as problems: sorted by place, each said once.
-    pub(crate) fn problems(&self, mut findings: Vec<Finding>) -> Problems {
-        findings.sort_by_key(|finding| finding.span.as_ref().map_or((usize::MAX, 0), |span| (span.start, span.end)));
-        findings.dedup();
-        Problems { problems: findings.into_iter().map(|finding| self.problem(finding)).collect() }
+    /// The findings as problems, sorted by place.
+    pub(crate) fn problems(&self, findings: Findings) -> Problems {
+        let Findings { mut list, omitted } = findings;
+        list.sort_by_key(|finding| finding.span.as_ref().map_or((usize::MAX, 0), |span| (span.start, span.end)));
+        Problems { problems: list.into_iter().map(|finding| self.problem(finding)).collect(), omitted }
     }
 
     fn problem(&self, Finding { span, key, found, expected, hint }: Finding) -> Problem {
@@ -149,13 +179,15 @@ impl<'a> Text<'a> {
 }
 
 impl Excerpt {
-    /// Characters of a line that are shown: a line of generated TOML may be a megabyte long.
+    /// A longer line is nothing that a person wrote.
+    const LINE_BYTES_MAX: usize = 64 << 10;
+    /// Characters of a line that are shown.
     const CHARS_MAX: usize = 120;
     /// Of these, how many before the marked part when the line's beginning must go.
     const LEAD: usize = 40;
 
     fn new(line: &str, before: usize, marked: usize) -> Option<Self> {
-        if may_hold_secret(line) {
+        if line.len() > Self::LINE_BYTES_MAX || may_hold_secret(line) {
             return None;
         }
         let skipped = if before + marked > Self::CHARS_MAX { before.saturating_sub(Self::LEAD) } else { 0 };
@@ -237,10 +269,24 @@ mod tests {
             expected: "1".to_owned(),
             hint: None,
         };
-        let problems = text.problems(vec![finding(14..16), finding(14..16), finding(0..1)]);
+        let mut findings = Findings::default();
+        [14..16, 14..16, 0..1].into_iter().for_each(|span| findings.push(finding(span)));
+        let problems = text.problems(findings);
         let expected = "f.toml:1:1: k: found 22, expected 1\n     1 | a = 1\n       | ^\n\
                         f.toml:2:8: k: found 22, expected 1\n     2 |  \"é\" = 22 # x\n       |        ^^\n2 problems";
         assert_eq!(problems.to_string(), expected);
+    }
+
+    #[test]
+    fn a_thousand_findings_are_kept() {
+        let mut findings = Findings::default();
+        for at in 0..1003 {
+            let (key, found, expected) = (at.to_string(), String::new(), String::new());
+            findings.push(Finding { span: None, key, found, expected, hint: None });
+        }
+        let problems = Text::new("f.toml", "").problems(findings);
+        assert_eq!((problems.problems.len(), problems.omitted), (1000, 3));
+        assert!(problems.to_string().ends_with("1000 problems, and 3 more that are not shown"));
     }
 
     #[test]
@@ -252,8 +298,8 @@ mod tests {
 
     #[test]
     fn a_very_long_line_is_shown_around_the_place() {
-        let line = format!("{}HERE{}", "a".repeat(100_000), "b".repeat(100_000));
-        let excerpt = Excerpt::new(&line, 100_000, 4).expect("an excerpt");
+        let line = format!("{}HERE{}", "a".repeat(10_000), "b".repeat(10_000));
+        let excerpt = Excerpt::new(&line, 10_000, 4).expect("an excerpt");
         assert_eq!(excerpt.text.chars().count(), Excerpt::CHARS_MAX);
         assert_eq!(&excerpt.text[excerpt.before..excerpt.before + excerpt.marked], "HERE");
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use crate::outside::Outside;
-use crate::problem::Finding;
+use crate::problem::{Finding, Findings};
 use crate::schema::{Absent, Key, Kind, Section, Word, integer_of, number_of};
 use crate::verify::join;
 
@@ -21,7 +21,7 @@ pub(crate) struct Document<'o> {
     /// Where relative paths begin: the folder of the file.
     pub folder: PathBuf,
     pub outside: &'o dyn Outside,
-    pub findings: RefCell<Vec<Finding>>,
+    pub findings: RefCell<Findings>,
     /// What the tables handed out, in the order in which they were opened.
     blocks: RefCell<Vec<Block>>,
 }

@@ -30,11 +30,11 @@ pub enum SinkKind {
 /// When results count as published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// In a buffer of this process: a crash loses them.
+    /// As soon as may be. No sink holds results back in this process today, so that it is the same as `Flush`.
     None,
-    /// With the operating system: a crash of the machine loses them.
+    /// Once the operating system has them: a crash of the machine loses them.
     Flush,
-    /// On the disk.
+    /// Once the disk has them.
     Fsync,
 }
 

@@ -105,6 +105,10 @@ impl Word for DeliveryWord {
     const WORDS: &'static [(&'static str, Self)] = &[("latest", Self::Latest), ("every", Self::Every)];
 }
 
+/// Each drawn camera keeps its backdrop, about a picture: a number too many should not end in the system's killing this
+/// process.
+const SCENE_BYTES_MAX: u64 = 16 << 30;
+
 /// All sources, and the sets of sinks that their results go to.
 pub(crate) fn read(root: &Table<'_>, models: &Names, sinks: &Names) -> (Vec<SourceConfig>, Vec<Vec<usize>>) {
     let mut reader = Reader { models, sinks, names: Names::new("sources"), owners: HashMap::new(), routes: Vec::new() };
@@ -187,15 +191,23 @@ impl Reader<'_> {
     }
 
     fn synthetic(&mut self, table: &Table<'_>) -> (SourceKind, Vec<CameraId>) {
+        let size = Size { width: table.small("width"), height: table.small("height") };
+        let cameras = table.count("cameras");
+        let bytes = cameras as u64 * u64::from(size.width) * u64::from(size.height) * 3;
+        if bytes > SCENE_BYTES_MAX {
+            let found =
+                format!("{cameras} cameras of {}x{}, whose scenes take {} GiB", size.width, size.height, bytes >> 30);
+            table.problem("cameras", found, format!("at most {} GiB in all", SCENE_BYTES_MAX >> 30));
+        }
         let kind = SourceKind::Synthetic {
             pace: pace(table, Pace::PerSecond(10.0)),
             frames: table.integer("frames"),
             seed: table.integer("seed").unwrap_or_default(),
-            size: Size { width: table.small("width"), height: table.small("height") },
+            size,
             quality: table.small("quality").try_into().unwrap_or(100),
         };
         let pattern = table.text("id").as_deref().and_then(Pattern::parse).unwrap_or_default();
-        let ids = (0..table.count("cameras")).filter_map(|number| CameraId::new(&pattern.id(number)).ok());
+        let ids = (0..cameras).filter_map(|number| CameraId::new(&pattern.id(number)).ok());
         let cameras: Vec<CameraId> = ids.collect();
         self.own(table, "id", &cameras);
         (kind, cameras)

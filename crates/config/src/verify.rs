@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::keys::ROOT;
-use crate::problem::{Finding, quoted};
+use crate::problem::{Finding, Findings, quoted};
 use crate::schema::{Absent, Key, Kind, Misfit, Section, meant};
 
 /// What is wrong with a table. `path` is empty for the root; `span` is where the table begins.
@@ -16,7 +16,7 @@ pub(crate) fn verify(
     entries: &DeTable<'_>,
     path: &str,
     span: Option<Range<usize>>,
-    findings: &mut Vec<Finding>,
+    findings: &mut Findings,
 ) {
     let variant = section.variant(Some(entries));
     for (name, value) in entries {
@@ -45,7 +45,7 @@ pub(crate) fn verify(
     }
 }
 
-fn verify_value(kind: &Kind, value: &Spanned<DeValue<'_>>, path: &str, findings: &mut Vec<Finding>) {
+fn verify_value(kind: &Kind, value: &Spanned<DeValue<'_>>, path: &str, findings: &mut Findings) {
     let mut misfits = |value: &Spanned<DeValue<'_>>, kind: &Kind, path: String| {
         if let Err(Misfit { found, expected, hint }) = kind.check(value.get_ref()) {
             findings.push(Finding { span: Some(value.span()), key: path, found, expected, hint });

@@ -268,7 +268,8 @@ type = \"jsonl\"
 /c/o.toml:3:8: engine.http: found 9090, expected \"off\" or an address and port such as \"127.0.0.1:9090\"
      3 | http = 9090
        |        ^^^^
-/c/o.toml:6:14: inference_worker.batch_size: found \"16\", expected a whole number from 1 to 1024; write 16 without quotes
+/c/o.toml:6:14: inference_worker.batch_size: found \"16\", expected a whole number from 1 to 1024; write 16 \
+                    without quotes
      6 | batch_size = \"16\"
        |              ^^^^
 /c/o.toml:8:1: models[0].name: found nothing, expected a name of 1 to 64 letters, digits, \"-\", \"_\" or \".\": what \
@@ -307,13 +308,14 @@ fn problems_are_fields_for_programs() {
             "file": "/c/o.toml", "key": "sources", "found": "nothing",
             "expected": "a list of tables, each written [[sources]]: where frames come from", "hint": null,
         },
-    ] });
+    ], "omitted": 0 });
     assert_eq!(serde_json::to_value(problems.expect_err("two problems")).expect("JSON"), expected);
 }
 
 #[test]
 fn secrets_do_not_show_in_the_lines_under_problems() {
-    let text = "[[sources]]\ntype = \"mjpeg_http\"\npassword = \"hunter2\"\nurls = [{ camera = \"a\", url = \"http://u:hunter2@h/\" }]\n";
+    let text = "[[sources]]\ntype = \"mjpeg_http\"\npassword = \"hunter2\"\n\
+                urls = [{ camera = \"a\", url = \"http://u:hunter2@h/\" }]\n";
     let problems = read(text).expect_err("problems");
     let said = format!("{problems} {problems:?} {}", serde_json::to_string(&problems).expect("JSON"));
     assert!(!said.contains("hunter2"), "{said}");
@@ -396,6 +398,37 @@ fn ten_thousand_cameras_by_url() {
     assert_eq!(sound(&text).cameras().count(), 10_000);
 }
 
+#[test]
+fn what_nobody_writes_by_hand_ends_in_problems_too() {
+    let table = [
+        ("deep", format!("a = {}", "[".repeat(100_000))),
+        ("deep tables", format!("a = {}", "{a=".repeat(100_000))),
+        ("deep keys", format!("{}a = 1", "a.".repeat(100_000))),
+        ("much that is wrong", (0..20_000).map(|n| format!("k{n} = 1\n")).collect()),
+        ("nothing but faults", "=\n".repeat(2 << 20)),
+        (
+            "one long line",
+            format!("engine = {{ {} }}", (0..2000).map(|n| format!("k{n} = 1")).collect::<Vec<_>>().join(", ")),
+        ),
+    ];
+    for (what, text) in table {
+        let problems = read(&text).expect_err(what);
+        assert!((1..=1000).contains(&problems.problems.len()), "{what}");
+    }
+}
+
+#[test]
+fn windows_line_ends_and_a_byte_order_mark() {
+    let text = format!("\u{feff}{}", EVERYTHING.replace('\n', "\r\n"));
+    assert_eq!(sound(&text), sound(EVERYTHING));
+    let problems = read("\u{feff}[engine]\r\nreaders = 0\r\n").expect_err("problems");
+    assert!(
+        problems
+            .to_string()
+            .contains(":2:11: engine.readers: found 0, expected \"auto\" or 1 to 64\n     2 | readers = 0\n")
+    );
+}
+
 /// What may stand for a value, right or wrong.
 const VALUES: [&str; 22] = [
     "0",
@@ -474,7 +507,9 @@ proptest! {
     }
 
     #[test]
-    fn any_toml_like_text_is_a_configuration_or_problems(text in "([\\[\\]{}=.,\"'#\n a-z0-9_-]|models|sources|\\[\\[| = ){0,200}") {
+    fn any_toml_like_text_is_a_configuration_or_problems(
+        text in "([\\[\\]{}=.,\"'#\n a-z0-9_-]|models|sources|\\[\\[| = ){0,200}"
+    ) {
         if let Err(problems) = read(&text) {
             well_told(&text, &problems)?;
         }

@@ -4,6 +4,7 @@
 //! doubled. Written by any thread on its error paths only; read by the control plane.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -32,6 +33,7 @@ pub struct Message {
 #[derive(Default)]
 pub struct Reports {
     inner: Mutex<Inner>,
+    counts: [AtomicU64; 3],
 }
 
 #[derive(Default)]
@@ -45,6 +47,7 @@ impl Reports {
     /// Says something, unless this `kind` of thing has been said of this subject and its count has not doubled since.
     /// The text is made only if it is said.
     pub fn say(&self, level: Level, subject: &str, kind: &'static str, text: impl FnOnce() -> String) {
+        self.counts[level as usize].fetch_add(1, Ordering::Relaxed);
         let mut inner = self.inner.lock();
         let mut key = (subject.to_owned(), kind);
         if inner.times.len() >= SUBJECTS_MAX && !inner.times.contains_key(&key) {
@@ -61,6 +64,12 @@ impl Reports {
             inner.forgotten += 1;
         }
         inner.messages.push_back(Message { level, subject: subject.to_owned(), text: text(), times });
+    }
+
+    /// How often something of this level has happened, said or not.
+    #[must_use]
+    pub fn count(&self, level: Level) -> u64 {
+        self.counts[level as usize].load(Ordering::Relaxed)
     }
 
     /// Takes the messages that nobody has read yet, and how many were forgotten before them.

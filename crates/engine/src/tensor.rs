@@ -30,6 +30,14 @@ impl DType {
     }
 }
 
+/// One tensor that a model takes or gives; `None` is a dimension that may vary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorInfo {
+    pub name: String,
+    pub dtype: DType,
+    pub shape: Vec<Option<usize>>,
+}
+
 /// The values of a view.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Values<'a> {

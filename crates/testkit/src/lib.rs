@@ -1,12 +1,13 @@
 //! Conformance suites for the engine's traits, fault doubles, clocks.
 
 pub mod backend;
+pub mod backend_onnx;
 pub mod doubles_backend;
 pub mod doubles_picture;
 pub mod engine_rig;
 pub mod picture;
 pub mod picture_fixtures;
-pub mod backend_onnx;
+mod picture_formats;
 pub mod sink;
 pub mod source;
 pub mod source_mjpeg_server;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use omma_engine::cameras::{Camera, CameraPlan, Cameras, Delivery};
 use omma_engine::sink::{Retry, Sink, SinkError};
 use omma_frame::{
-    CameraId, CameraIndex, ClassScore, Detection, DropReason, FrameResult, Mono, Outcome, Output, OwnedTensor, Size, Timing, Token,
-    UnixNanos,
+    CameraId, CameraIndex, ClassScore, Detection, DropReason, FrameResult, Mono, Outcome, Output, OwnedTensor, Size,
+    Timing, Token, UnixNanos,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -114,7 +114,10 @@ pub enum Act {
 /// it is released), slowed (each call waits for a permit for each result), and told to fail.
 #[must_use]
 pub fn scripted() -> (ScriptedSink, SinkHandle) {
-    let shared = Arc::new(Shared { state: Mutex::new(State { permits: usize::MAX, ..State::default() }), changed: Condvar::new() });
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State { permits: usize::MAX, ..State::default() }),
+        changed: Condvar::new(),
+    });
     (ScriptedSink(Arc::clone(&shared)), SinkHandle(shared))
 }
 
@@ -192,7 +195,12 @@ impl SinkHandle {
         let mut state = self.0.state.lock();
         while !done(&state) {
             let late = self.0.changed.wait_for(&mut state, PATIENCE).timed_out();
-            assert!(!late || done(&state), "sink not {what} for {PATIENCE:?}: {} results in {} calls", state.published.len(), state.calls);
+            assert!(
+                !late || done(&state),
+                "sink not {what} for {PATIENCE:?}: {} results in {} calls",
+                state.published.len(),
+                state.calls
+            );
         }
     }
 

@@ -122,7 +122,11 @@ fn obeys_room_and_total(mut specimen: Specimen) {
             assert!(arrivals.len() <= demand.total, "{} frames, total was {}", arrivals.len(), demand.total);
             for &camera in &cameras {
                 let frames = arrivals.iter().filter(|arrival| arrival.camera == camera).count();
-                assert!(frames <= demand.room(camera), "{frames} frames of {camera:?}, room was {}", demand.room(camera));
+                assert!(
+                    frames <= demand.room(camera),
+                    "{frames} frames of {camera:?}, room was {}",
+                    demand.room(camera)
+                );
             }
             count += arrivals.len() as u64;
             count >= expected
@@ -134,10 +138,14 @@ fn obeys_room_and_total(mut specimen: Specimen) {
     }
     if specimen.ends {
         // The end may need one more poll to be noticed, and stays.
-        drive(&mut specimen, |_| TestDemand::new(9, 9), |_, arrivals| {
-            assert!(arrivals.is_empty(), "frames beyond the last");
-            false
-        });
+        drive(
+            &mut specimen,
+            |_| TestDemand::new(9, 9),
+            |_, arrivals| {
+                assert!(arrivals.is_empty(), "frames beyond the last");
+                false
+            },
+        );
         let mut none = Vec::new();
         let polled = specimen.source.poll(&TestDemand::new(9, 9), &mut none);
         assert!(matches!(polled, Ok(Polled::Ended)) && none.is_empty(), "an ended source stays ended");
@@ -147,7 +155,11 @@ fn obeys_room_and_total(mut specimen: Specimen) {
 fn check_order(specimen: &Specimen, arrivals: &[Arrival]) {
     let mut next: HashMap<CameraIndex, u64> = HashMap::new();
     for (at, arrival) in arrivals.iter().enumerate() {
-        assert!(specimen.cameras.contains(&arrival.camera), "frame of {:?}, which is not this source's", arrival.camera);
+        assert!(
+            specimen.cameras.contains(&arrival.camera),
+            "frame of {:?}, which is not this source's",
+            arrival.camera
+        );
         let Some(sequence) = arrival.sequence else { continue };
         let expected = next.entry(arrival.camera).or_insert(if specimen.lossless { 0 } else { sequence });
         if specimen.lossless {
@@ -166,19 +178,27 @@ fn a_camera_without_room_delays_no_other(mut specimen: Specimen) {
     let mut count = 0;
     let mut arrivals = Vec::new();
     if others > 0 {
-        arrivals = drive(&mut specimen, |_| TestDemand::new(8, 64).except(full, 0), |_, arrivals| {
-            count += arrivals.len() as u64;
-            count >= others
-        });
+        arrivals = drive(
+            &mut specimen,
+            |_| TestDemand::new(8, 64).except(full, 0),
+            |_, arrivals| {
+                count += arrivals.len() as u64;
+                count >= others
+            },
+        );
     }
     assert!(arrivals.iter().all(|arrival| arrival.camera != full), "frames of a camera without room");
     assert_eq!(arrivals.len() as u64, others);
     // And once it has room, everything that it had kept comes.
     let mut count = 0;
-    let late = drive(&mut specimen, |_| TestDemand::new(8, 64), |_, arrivals| {
-        count += arrivals.len() as u64;
-        count >= frames_each
-    });
+    let late = drive(
+        &mut specimen,
+        |_| TestDemand::new(8, 64),
+        |_, arrivals| {
+            count += arrivals.len() as u64;
+            count >= frames_each
+        },
+    );
     assert_eq!(late.len() as u64, frames_each, "frames of the camera that had no room");
     check_order(&specimen, &late);
 }
@@ -322,7 +342,13 @@ mod tests {
         impl Source for Pushy {
             fn poll(&mut self, _: &dyn Demand, arrivals: &mut Vec<Arrival>) -> Result<Polled, SourceError> {
                 let payload = Payload::Encoded(Bytes::from_static(b"x"));
-                arrivals.push(Arrival { camera: CameraIndex(0), sequence: None, captured_at: None, payload, token: Token(0, 0) });
+                arrivals.push(Arrival {
+                    camera: CameraIndex(0),
+                    sequence: None,
+                    captured_at: None,
+                    payload,
+                    token: Token(0, 0),
+                });
                 Ok(Polled::Open)
             }
             fn settle(&mut self, _: &[Settlement]) -> Result<(), SourceError> {

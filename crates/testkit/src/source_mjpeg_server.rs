@@ -41,6 +41,8 @@ impl Request {
     }
 }
 
+type Script = dyn Fn(&Request) -> Vec<Act> + Send + Sync;
+
 /// How often a waiting thread looks whether the server is still wanted.
 const GLANCE: Duration = Duration::from_millis(20);
 
@@ -56,7 +58,7 @@ struct Shared {
     open: AtomicU64,
     sent_bytes: AtomicU64,
     requests: Mutex<Vec<Request>>,
-    script: Box<dyn Fn(&Request) -> Vec<Act> + Send + Sync>,
+    script: Box<Script>,
 }
 
 impl MjpegServer {
@@ -197,7 +199,8 @@ impl Shared {
 /// The header of a stream by the book.
 #[must_use]
 pub fn head(boundary: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary={boundary}\r\n\r\n--{boundary}\r\n").into_bytes()
+    format!("HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary={boundary}\r\n\r\n--{boundary}\r\n")
+        .into_bytes()
 }
 
 /// A part by the book, with the delimiter that follows it.

@@ -40,16 +40,26 @@ impl Runtime {
         }
     }
 
-    /// How a person gets it; `None` for what is part of the binary.
-    const fn install(self) -> Option<&'static str> {
+    /// How a person gets it.
+    const fn install(self) -> &'static str {
         match self {
-            Self::OpenVino => Some(
-                "`make runtimes`, or `pip install openvino==2026.4.1` and OMMA_OPENVINO=the folder openvino/libs that it installs",
-            ),
-            Self::OnnxRuntime => Some(
-                "`make runtimes`, or `pip install onnxruntime==1.32.0` and OMMA_ONNXRUNTIME=the folder onnxruntime/capi that it installs",
-            ),
-            Self::Rten => None,
+            _ if !self.is_built() => "build omma with its default features",
+            Self::OpenVino => {
+                "`make runtimes`, or `pip install openvino==2026.4.1` and OMMA_OPENVINO=the folder openvino/libs that it installs"
+            }
+            Self::OnnxRuntime => {
+                "`make runtimes`, or `pip install onnxruntime==1.32.0` and OMMA_ONNXRUNTIME=the folder onnxruntime/capi that it installs"
+            }
+            Self::Rten => "it is part of omma",
+        }
+    }
+
+    /// Whether this binary knows it at all.
+    const fn is_built(self) -> bool {
+        match self {
+            Self::OpenVino => cfg!(feature = "openvino"),
+            Self::OnnxRuntime => cfg!(feature = "onnxruntime"),
+            Self::Rten => cfg!(feature = "rten"),
         }
     }
 
@@ -176,10 +186,7 @@ pub fn open(path: &Path, options: &OnnxOptions) -> Result<OnnxModel, OpenError> 
             Ok(Err(Refusal::Refused(problem))) => problem,
             Ok(Err(Refusal::Absent(problem))) => {
                 absent.push(runtime);
-                match runtime.install() {
-                    Some(install) => format!("{problem}; to get it: {install}"),
-                    None => problem,
-                }
+                format!("{problem}; to get it: {}", runtime.install())
             }
             Err(panic) => format!("it panicked: {panic}"),
         };
@@ -220,9 +227,8 @@ fn choose(runtime: Runtime, info: &ModelInfo, options: &OnnxOptions, tried: &[At
             said.join(", ")
         }
     };
-    let better = (options.runtime.is_none()).then(|| absent.first().copied()).flatten().and_then(|best| {
-        best.install().map(|install| format!("{best} is usually faster than {runtime}; to get it: {install}"))
-    });
+    let missing = absent.first().filter(|_| options.runtime.is_none());
+    let better = missing.map(|best| format!("{best} is usually faster than {runtime}; to get it: {}", best.install()));
     Choice { runtime, why: format!("{}: {why}", info.runtime), better }
 }
 
@@ -354,7 +360,7 @@ mod tests {
                 vec![absent(Runtime::OpenVino)],
                 vec![Runtime::OpenVino],
                 "runtime 1.0: it is usually the fastest after openvino, which is not installed",
-                Some("openvino is usually faster than onnxruntime; to get it: `make runtimes`"),
+                Some("openvino is usually faster than onnxruntime; to get it: "),
             ),
             (
                 Runtime::Rten,
@@ -362,7 +368,7 @@ mod tests {
                 vec![absent(Runtime::OpenVino), absent(Runtime::OnnxRuntime)],
                 vec![Runtime::OpenVino, Runtime::OnnxRuntime],
                 "runtime 1.0: it is usually the fastest after openvino and onnxruntime, which are not installed",
-                Some("openvino is usually faster than rten; to get it: `make runtimes`"),
+                Some("openvino is usually faster than rten; to get it: "),
             ),
             (
                 Runtime::OnnxRuntime,

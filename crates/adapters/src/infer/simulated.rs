@@ -4,10 +4,12 @@
 //!
 //! Both take whatever pictures the configuration says and give one output, `nothing`, one zero per picture.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use omma_engine::infer::backend::{
-    Backend, BackendError, BatchInput, BatchLimit, Device, LoadedModel, ModelInfo, Opener, Reply, TensorInfo,
+    Answer, AsyncBackend, Backend, BackendError, BatchInput, BatchLimit, Device, LoadedModel, ModelInfo, Opener,
+    OwnedBatch, Reply, TensorInfo,
 };
 use omma_engine::picture::{Layout, PictureSpec};
 use omma_engine::tensor::{DType, TensorView, Values};
@@ -29,6 +31,8 @@ pub enum Waiting {
     Sleep,
     /// As a model on the CPU does: the core is taken.
     Spin,
+    /// As a server does that is asked over a protocol: any number of batches at once, none of which occupies a thread.
+    Request,
 }
 
 /// The model that answers at once. It runs on the CPU and never refuses a batch size.
@@ -44,6 +48,7 @@ pub fn simulated(spec: &PictureSpec, cost: Cost, batch_max: usize) -> LoadedMode
     let (manner, device) = match cost.waiting {
         Waiting::Sleep => ("asleep", Device::Accelerator),
         Waiting::Spin => ("busy", Device::Cpu),
+        Waiting::Request => ("elsewhere", Device::Remote),
     };
     let name = format!("simulated: {:?} and {:?} per picture, {manner}", cost.base, cost.per_item);
     load(info(&name, spec, BatchLimit::UpTo(batch_max)), device, Some(cost))
@@ -68,6 +73,9 @@ const OUTPUT: &str = "nothing";
 
 fn load(info: ModelInfo, device: Device, cost: Option<Cost>) -> LoadedModel {
     let input = PictureInput::of(&info);
+    if let Some(cost) = cost.filter(|cost| cost.waiting == Waiting::Request) {
+        return LoadedModel { info, device, opener: Opener::Async(Arc::new(Server { input, cost })) };
+    }
     let opener = Opener::Blocking(Box::new(move |_instance| {
         let input = input.clone().map_err(BackendError::batch)?;
         Ok(Box::new(Instance { input, cost, zeros: Vec::new() }) as Box<dyn Backend>)
@@ -95,10 +103,41 @@ impl Backend for Instance {
     }
 }
 
+/// A server that is none: each request is a timer of the asynchronous runtime.
+struct Server {
+    input: Result<PictureInput, String>,
+    cost: Cost,
+}
+
+impl AsyncBackend for Server {
+    fn infer<'a>(&'a self, batch: OwnedBatch, reply: &'a mut (dyn Reply + Send)) -> Answer<'a> {
+        Box::pin(async move {
+            let request = match &self.input {
+                Ok(input) => input.request(&batch.input()).map(|request| request.shape[0]),
+                Err(problem) => Err(BackendError::batch(problem.clone())),
+            };
+            let answered = match request {
+                Ok(count) => {
+                    tokio::time::sleep(due(self.cost, count)).await;
+                    let zeros = vec![0.0; count];
+                    reply.outputs(&[TensorView { name: OUTPUT, shape: &[count, 1], values: Values::F32(&zeros) }]);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+            (batch, answered)
+        })
+    }
+}
+
+fn due(cost: Cost, count: usize) -> Duration {
+    cost.base.saturating_add(cost.per_item.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)))
+}
+
 fn wait(cost: Cost, count: usize) {
-    let due = cost.base.saturating_add(cost.per_item.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)));
+    let due = due(cost, count);
     match cost.waiting {
-        Waiting::Sleep => std::thread::sleep(due),
+        Waiting::Sleep | Waiting::Request => std::thread::sleep(due),
         Waiting::Spin => {
             let start = Instant::now();
             while start.elapsed() < due {

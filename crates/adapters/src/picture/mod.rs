@@ -9,19 +9,23 @@
 //! | the same, any other model | 2: decode, fill |
 //! | any other JPEG, and PNG | 3: decode, resize, fill (2 for `u8` interleaved models: the resize writes the slot) |
 //! | raw RGB, BGR, grey | 1 or 2: resize if the size differs, fill |
-//! | raw NV12, I420 | 3: planes resized, colour, fill: never a colour picture of the original size |
+//! | raw NV12, I420 | 2 or 3: planes resized, colour, fill; never an RGB picture of the original size for a smaller model |
 //!
-//! "Fill" is one vectorised pass: colour order, layout, `f32` and normalisation at once ([`fill`]).
+//! "Fill" is one vectorised pass: colour order, layout, `f32` and normalisation at once (`fill.rs`).
 //!
 //! What is absent: EXIF orientation is ignored (cameras turn their pictures themselves, and boxes must lie in the
-//! picture that was delivered); colour profiles are ignored; no picture is decoded beyond [`PictureLimits`].
-//! Scratch memory is kept between pictures and given back only after one of unusual size, so that a warm decoder
-//! allocates nothing of its own; the JPEG and PNG libraries and the resizer's weight tables still allocate inside.
+//! picture that was delivered); colour profiles are ignored; CMYK, arithmetic-coded, lossless and 12-bit JPEG are
+//! refused; no picture is decoded beyond [`PictureLimits`], and no JPEG with more scans than a camera would send.
+//!
+//! Scratch memory is kept between pictures and given back only after one of unusual size. A warm decoder allocates
+//! nothing where nothing is resized; the resizer allocates a small table for each row and column of its result, and
+//! zune-jpeg, the PNG library and libjpeg-turbo (outside of Rust's allocator) their state for each picture.
 
 mod encode;
 mod error;
 mod fill;
 mod jpeg;
+mod kernel;
 mod limits;
 mod place;
 mod png;

@@ -8,6 +8,7 @@ use omma_engine::picture::{Color, PictureError};
 use omma_frame::{PixelFormat, RawPicture, Size};
 
 use super::error::unfit;
+use super::kernel::{double, double_pairs, full_range, rgb_of_pairs, rgb_of_planes};
 use super::place::{Scaler, grown};
 
 pub(super) enum Planes<'a> {
@@ -86,65 +87,54 @@ pub(super) fn convert(
     if gray {
         let pixels = grown(pixels, count);
         scaler.plane(yuv.luma, yuv.size, pixels, to)?;
-        pixels.iter_mut().for_each(|luma| *luma = full_range(*luma));
+        full_range(pixels);
         return Ok(Color::Gray);
+    }
+    if to == yuv.size {
+        convert_rows(yuv, grown(pixels, count * 5));
+        return Ok(Color::Rgb);
     }
     // The pixels first, then the planes that they are made of.
     let (out, planes) = grown(pixels, count * 6).split_at_mut(count * 3);
     let (luma, chroma) = planes.split_at_mut(count);
     scaler.plane(yuv.luma, yuv.size, luma, to)?;
     let half = Size { width: yuv.size.width / 2, height: yuv.size.height / 2 };
-    let out = out.as_chunks_mut::<3>().0;
     match yuv.chroma {
         Chroma::Pairs(pairs) => {
             scaler.plane_of_pairs(pairs, half, chroma, to)?;
-            let pairs = chroma.as_chunks::<2>().0;
-            out.iter_mut().zip(luma.iter().zip(pairs)).for_each(|(pixel, (y, [u, v]))| *pixel = rgb(*y, *u, *v));
+            rgb_of_pairs(luma, chroma, out);
         }
         Chroma::Planes(u, v) => {
             let (to_u, to_v) = chroma.split_at_mut(count);
             scaler.plane(u, half, to_u, to)?;
             scaler.plane(v, half, to_v, to)?;
-            out.iter_mut()
-                .zip(luma.iter().zip(to_u.iter().zip(to_v.iter())))
-                .for_each(|(pixel, (y, (u, v)))| *pixel = rgb(*y, *u, *v));
+            rgb_of_planes(luma, to_u, to_v, out);
         }
     }
     Ok(Color::Rgb)
 }
 
-fn full_range(luma: u8) -> u8 {
-    ((298 * (i32::from(luma) - 16) + 128) >> 8).clamp(0, 255) as u8
-}
-
-/// BT.601, video range, in 256ths.
-fn rgb(y: u8, u: u8, v: u8) -> [u8; 3] {
-    let y = 298 * (i32::from(y) - 16) + 128;
-    let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
-    [y + 409 * v, y - 100 * u - 208 * v, y + 516 * u].map(|sum| (sum >> 8).clamp(0, 255) as u8)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn video_range_colours_are_those_of_bt601() {
-        let cases = [
-            ((16, 128, 128), [0, 0, 0]),
-            ((235, 128, 128), [255, 255, 255]),
-            ((81, 90, 240), [255, 0, 0]),
-            ((145, 54, 34), [0, 255, 0]),
-            ((41, 240, 110), [0, 0, 255]),
-            ((0, 128, 128), [0, 0, 0]),
-            ((255, 128, 128), [255, 255, 255]),
-        ];
-        for ((y, u, v), expected) in cases {
-            let found = rgb(y, u, v);
-            let far = found.iter().zip(expected).map(|(a, b): (&u8, u8)| a.abs_diff(b)).max().unwrap();
-            assert!(far <= 2, "{y} {u} {v}: {found:?}, expected {expected:?}");
-            assert_eq!(full_range(235), 255);
-            assert_eq!(full_range(16), 0);
+/// At the original's size each chroma sample serves four pixels, as OpenCV does it: to resize the chroma planes to
+/// twice their size would cost several times the conversion.
+fn convert_rows(yuv: &Yuv, pixels: &mut [u8]) {
+    let width = yuv.size.width as usize;
+    let (out, row) = pixels.split_at_mut(yuv.luma.len() * 3);
+    let row = &mut row[..width * 2];
+    let pairs_of_rows = yuv.luma.chunks_exact(width * 2).zip(out.chunks_exact_mut(width * 6));
+    for (i, (luma, out)) in pairs_of_rows.enumerate() {
+        let lines = luma.chunks_exact(width).zip(out.chunks_exact_mut(width * 3));
+        match yuv.chroma {
+            Chroma::Pairs(pairs) => {
+                double_pairs(&pairs[i * width..][..width], row);
+                lines.for_each(|(luma, out)| rgb_of_pairs(luma, row, out));
+            }
+            Chroma::Planes(u, v) => {
+                let (row_u, row_v) = row.split_at_mut(width);
+                let half = i * width / 2..(i + 1) * width / 2;
+                double(&u[half.clone()], row_u);
+                double(&v[half], row_v);
+                lines.for_each(|(luma, out)| rgb_of_planes(luma, row_u, row_v, out));
+            }
         }
     }
 }

@@ -70,7 +70,10 @@ impl ImagesSource {
             retry_after: None,
         };
         if !options.pace.is_valid() {
-            return Err(refused(format!("the pace is {:?}, expected a finite number of frames/s above 0", options.pace)));
+            return Err(refused(format!(
+                "the pace is {:?}, expected a finite number of frames/s above 0",
+                options.pace
+            )));
         }
         let mut files = list(&options.path).map_err(&refused)?;
         files.sort_by(|a, b| natural(&a.to_string_lossy(), &b.to_string_lossy()).then_with(|| a.cmp(b)));
@@ -123,7 +126,11 @@ impl Source for ImagesSource {
             let hopeless = self.unreadable >= self.files.len();
             self.ended = hopeless || (self.options.at_end == AtEnd::Stop && self.next >= count);
             if let Some(message) = fault {
-                return Err(self.error(self.files[((self.next - 1) % count) as usize].display().to_string(), message, hopeless));
+                return Err(self.error(
+                    self.files[((self.next - 1) % count) as usize].display().to_string(),
+                    message,
+                    hopeless,
+                ));
             }
             if self.ended {
                 break;

@@ -27,9 +27,16 @@ enum State {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    Picture { bytes: Bytes, at: u64 },
+    Picture {
+        bytes: Bytes,
+        at: u64,
+    },
     /// Bytes that belong to no picture, and why.
-    Garbage { at: u64, bytes: u64, why: &'static str },
+    Garbage {
+        at: u64,
+        bytes: u64,
+        why: &'static str,
+    },
     /// Feed more.
     Nothing,
 }
@@ -187,7 +194,10 @@ mod tests {
         [&[0xFF, 0xD8, 0xFF, 0xDA, 0, 4, 9, 9][..], fill, &[0xFF, 0xD9]].concat()
     }
 
-    fn scan(stream: &[u8], chunk: usize, bytes_max: usize) -> (Vec<Vec<u8>>, Vec<(u64, u64, &'static str)>) {
+    /// Offset, bytes, and why.
+    type Garbage = (u64, u64, &'static str);
+
+    fn scan(stream: &[u8], chunk: usize, bytes_max: usize) -> (Vec<Vec<u8>>, Vec<Garbage>) {
         let mut scanner = JpegScanner::new(bytes_max);
         let (mut pictures, mut garbage) = (Vec::new(), Vec::new());
         let mut note = |found| match found {
@@ -215,17 +225,30 @@ mod tests {
     #[test]
     fn streams() {
         let (a, b) = (jpeg(b"aaa"), jpeg(&[1, 0xFF, 0, 2, 0xFF, 0xD3, 3]));
-        let thumbnail = [&[0xFF, 0xD8, 0xFF, 0xE1, 0, 15][..], &jpeg(b"xyz"), &[0xFF, 0xFF, 0xDA, 0, 2, 5, 0xFF, 0xD9]].concat();
-        let two_scans = [&[0xFF, 0xD8, 0xFF, 0xDA, 0, 2, 1, 0xFF, 0xC4, 0, 3, 7, 0xFF, 0xDA, 0, 2, 2, 0xFF, 0xD9][..]].concat();
+        let thumbnail =
+            [&[0xFF, 0xD8, 0xFF, 0xE1, 0, 15][..], &jpeg(b"xyz"), &[0xFF, 0xFF, 0xDA, 0, 2, 5, 0xFF, 0xD9]].concat();
+        let two_scans =
+            [&[0xFF, 0xD8, 0xFF, 0xDA, 0, 2, 1, 0xFF, 0xC4, 0, 3, 7, 0xFF, 0xDA, 0, 2, 2, 0xFF, 0xD9][..]].concat();
         let cut = &a[..a.len() - 2];
         let no_start = "not the start of a picture";
-        let table: Vec<(&str, Vec<u8>, Vec<&[u8]>, Vec<&str>)> = vec![
+        type Row<'a> = (&'a str, Vec<u8>, Vec<&'a [u8]>, Vec<&'a str>);
+        let table: Vec<Row> = vec![
             ("nothing", vec![], vec![], vec![]),
             ("one after the other", [&a[..], &b].concat(), vec![&a, &b], vec![]),
             ("a thumbnail with its own end", [&thumbnail[..], &a].concat(), vec![&thumbnail, &a], vec![]),
             ("a progressive one", two_scans.clone(), vec![&two_scans], vec![]),
-            ("garbage before, between and after", [b"head", &a[..], b"\r\n--x\r\n", &b, b"tail"].concat(), vec![&a, &b], vec![no_start; 3]),
-            ("cut off inside its scan", [cut, &b].concat(), vec![&b], vec!["a picture cut off by the start of the next"]),
+            (
+                "garbage before, between and after",
+                [b"head", &a[..], b"\r\n--x\r\n", &b, b"tail"].concat(),
+                vec![&a, &b],
+                vec![no_start; 3],
+            ),
+            (
+                "cut off inside its scan",
+                [cut, &b].concat(),
+                vec![&b],
+                vec!["a picture cut off by the start of the next"],
+            ),
             ("cut off at the end", [&b[..], cut].concat(), vec![&b], vec!["the last picture is cut off"]),
             (
                 "cut off inside a segment that swallows the next one's start",
@@ -239,7 +262,12 @@ mod tests {
                 vec![&a],
                 vec!["a picture with a segment shorter than its own length"],
             ),
-            ("larger than allowed", [&jpeg(&[7; 100])[..], &a].concat(), vec![&a], vec!["a picture larger than allowed"]),
+            (
+                "larger than allowed",
+                [&jpeg(&[7; 100])[..], &a].concat(),
+                vec![&a],
+                vec!["a picture larger than allowed"],
+            ),
             ("only FF", vec![0xFF; 50], vec![], vec![]),
         ];
         for (name, stream, pictures, why) in table {

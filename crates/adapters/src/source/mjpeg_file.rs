@@ -68,7 +68,10 @@ impl MjpegFileSource {
             retry_after: None,
         };
         if !options.pace.is_valid() {
-            return Err(refused(format!("the pace is {:?}, expected a finite number of frames/s above 0", options.pace)));
+            return Err(refused(format!(
+                "the pace is {:?}, expected a finite number of frames/s above 0",
+                options.pace
+            )));
         }
         let unopened = |error: io::Error| refused(format!("cannot open it: {error}"));
         // Asked before opening, because opening a pipe already blocks.
@@ -130,7 +133,9 @@ impl MjpegFileSource {
         if self.pictures_this_round == 0 {
             self.ended = true;
             let bytes = self.scanner.offset();
-            return Err(self.error(format!("no picture in its {bytes} bytes, expected JPEGs one after the other"), true));
+            return Err(
+                self.error(format!("no picture in its {bytes} bytes, expected JPEGs one after the other"), true)
+            );
         }
         self.pictures_this_round = 0;
         if self.options.at_end == AtEnd::Stop {

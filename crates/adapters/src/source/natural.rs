@@ -54,7 +54,11 @@ mod tests {
             ("99999999999999999999998", "99999999999999999999999"),
             ("", "x"),
         ] {
-            assert_eq!((natural(less, greater), natural(greater, less)), (Ordering::Less, Ordering::Greater), "{less} {greater}");
+            assert_eq!(
+                (natural(less, greater), natural(greater, less)),
+                (Ordering::Less, Ordering::Greater),
+                "{less} {greater}"
+            );
         }
     }
 

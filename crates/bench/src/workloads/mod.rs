@@ -1,7 +1,11 @@
 //! The workloads, by name. Each adds its figures run by run and says what it is held to.
 
+mod batcher;
 mod engine;
+mod latency;
+mod model;
 mod scaling;
+mod soak;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +20,14 @@ pub enum Name {
     Engine,
     /// The engine's cost per frame at 10,000 cameras against 100, and memory of 10,000 idle ones.
     Scaling,
+    /// A real detector through the engine against the bare runtime, without and with decoding.
+    Model,
+    /// The latency that the engine adds at half load.
+    Latency,
+    /// The batcher on the workload of Triton's dynamic batcher, in simulated and real time.
+    Batcher,
+    /// Minutes at 80% load: growth of memory, drift of latency.
+    Soak,
 }
 
 impl Name {
@@ -23,6 +35,10 @@ impl Name {
         match self {
             Self::Engine => "engine",
             Self::Scaling => "scaling",
+            Self::Model => "model",
+            Self::Latency => "latency",
+            Self::Batcher => "batcher",
+            Self::Soak => "soak",
         }
     }
 }
@@ -50,5 +66,9 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
     match name {
         Name::Engine => engine::run(options),
         Name::Scaling => scaling::run(options),
+        Name::Model => model::run(options),
+        Name::Latency => latency::run(options),
+        Name::Batcher => batcher::run(options),
+        Name::Soak => soak::run(options),
     }
 }

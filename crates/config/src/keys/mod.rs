@@ -152,8 +152,8 @@ pub(crate) static INFERENCE_WORKER: Section = section(
             "batch_timeout_ms",
             Number { min: 0.0, max: 10_000.0 },
             Is("5.0"),
-            "the longest that a frame waits for company while an instance is busy; an idle instance \
-             takes what is there",
+            "the longest that an idle instance keeps a frame waiting for company; it waits only a \
+             twentieth of a batch's own time after the last arrival",
         )
         .spec("BATCH_TIMEOUT_MS", "5.1"),
         key(
@@ -184,8 +184,8 @@ pub(crate) static SINKS: Section = list(
             "durability",
             Word(words::<Durability>),
             Is("\"flush\""),
-            "when results count as published: `none`: once they are in a buffer of this process; \
-             `flush`: once the operating system has them; `fsync`: once the disk has them",
+            "when results count as published: `flush`: once the operating system has them; `fsync`: \
+                 once the disk has them; `none`: the same as `flush`, as nothing is held back in this process",
         )
         .only(&["jsonl"]),
         key(

@@ -36,7 +36,8 @@ pub(super) static MODELS: Section = list(
             Word(words::<Waiting>),
             Is("\"sleep\""),
             "`sleep`: as an accelerator, the CPU is free meanwhile; `spin`: as a model on the CPU, \
-             the core is taken",
+             the core is taken; `request`: as a server, several batches at once (`instances` is how \
+             many are worth having)",
         )
         .only(&["simulated"]),
         key(
@@ -274,12 +275,14 @@ pub(super) static OUTPUT: Section = Section {
             key("classes", Kind::Text(&WORDS), Means("the second output"), "name of the output with the classes")
                 .only(&["listed"]),
             key(
-                "count",
-                Kind::Text(&WORDS),
-                Means("the fourth output, if there is one"),
-                "name of the output with the number of boxes",
+                "class_first",
+                Integer { min: 0, max: 1 },
+                Means("0; 1 where the outputs bear the names that TensorFlow gives them and `decoder` is `auto`"),
+                "the number that the model gives its first class, 1 where 0 stands for the background",
             )
             .only(&["listed"]),
+            key("count", Kind::Text(&WORDS), Means("none"), "name of the output with the number of boxes")
+                .only(&["listed"]),
             key(
                 "box_form",
                 Word(words::<BoxForm>),

@@ -34,8 +34,8 @@ pub(super) static SOURCES: Section = list(
             .only(&["synthetic"]),
         key("seed", Integer { min: 0, max: i64::MAX as u64 }, Is("1"), "the same seed draws the same scenes")
             .only(&["synthetic"]),
-        key("width", Integer { min: 16, max: 8192 }, Is("640"), "pixels across").only(&["synthetic"]),
-        key("height", Integer { min: 16, max: 8192 }, Is("480"), "pixels down").only(&["synthetic"]),
+        key("width", Integer { min: 64, max: 8192 }, Is("640"), "pixels across").only(&["synthetic"]),
+        key("height", Integer { min: 64, max: 8192 }, Is("480"), "pixels down").only(&["synthetic"]),
         key("quality", Integer { min: 1, max: 100 }, Is("80"), "of the JPEG").only(&["synthetic"]),
         key(
             "path",

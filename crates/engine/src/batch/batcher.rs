@@ -1,7 +1,7 @@
 //! The batcher: per-camera queues served in turn, a lane for direct requests before them, and the decision to close.
 //!
-//! A batch closes when it is full, when its oldest frame's wait is over, or as soon as an instance is idle and waiting
-//! would gain nothing. What an instance gains by waiting is company: frames that come within a small part of the time
+//! A batch closes when it is full or, once an instance is idle, when its oldest frame has waited for company long enough
+//! or waiting longer would gain nothing. What an instance gains by waiting is company: frames that come within a small part of the time
 //! that the batch itself will take. So an idle instance lingers for that part (a twentieth) after the last arrival, and
 //! no longer: a lone frame pays 5%, and callers that come back together after each batch are served together.
 //!
@@ -162,7 +162,8 @@ impl<T> Batcher<T> {
     /// Hands out the next batch into `batch`, and frames that became too old on the way into `expired`.
     ///
     /// `idle_since` is since when the asking instance has had nothing to do; `None` if it only wants to prepare ahead
-    /// of a busy one: it then gets full and overdue batches only. With `flush` whatever waits is handed out.
+    /// of a busy one: it then gets full batches only, since a batch closed early would wait for the instance all the
+    /// same, and without the company that comes meanwhile. With `flush` whatever waits is handed out.
     pub fn take(
         &mut self,
         now: Mono,
@@ -189,11 +190,13 @@ impl<T> Batcher<T> {
         }
     }
 
+    /// `None`: not at all.
     fn worth_waiting_until(&mut self, waiting: usize, idle_since: Option<Mono>) -> Option<Mono> {
+        let Some(idle_since) = idle_since else { return Some(Mono(u64::MAX)) };
         let (cameras, direct) = (&self.cameras, &self.direct);
         let gone = |queue: u32| if queue == DIRECT { direct.gone } else { cameras[queue as usize].gone };
-        let overdue = self.oldest.get(waiting, gone)?.plus(self.plan.timeout);
-        let Some(idle_since) = idle_since else { return Some(overdue) };
+        // What a frame waited while every instance was busy was no wait for company.
+        let overdue = self.oldest.get(waiting, gone)?.max(idle_since).plus(self.plan.timeout);
         let linger = (self.service / LINGER_DIVISOR).min(self.plan.timeout);
         Some(overdue.min(idle_since.max(self.last_arrival).plus(linger)))
     }

@@ -8,15 +8,8 @@ use std::pin::Pin;
 use omma_frame::{CameraIndex, DropReason};
 
 use crate::picture::PictureSpec;
-use crate::tensor::{BatchTensor, DType, TensorView};
-
-/// One tensor that a model takes or gives; `None` is a dimension that may vary.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TensorInfo {
-    pub name: String,
-    pub dtype: DType,
-    pub shape: Vec<Option<usize>>,
-}
+pub use crate::tensor::TensorInfo;
+use crate::tensor::{BatchTensor, TensorView};
 
 /// Which batch sizes a model takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

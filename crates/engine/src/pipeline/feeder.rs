@@ -4,7 +4,6 @@
 //! How many batches are out at the same time is bounded by [`Feed`]; nothing holds a lock around a batch.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -203,6 +202,5 @@ async fn request(
     }
     let OwnedBatch { tensor, mut origins, .. } = batch?;
     origins.clear();
-    shared.metrics.models[model.number].instances_running.store(1, Ordering::Relaxed);
     Some(Prepared { pendings: Vec::new(), origins, fits, tensor })
 }

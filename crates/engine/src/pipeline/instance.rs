@@ -141,6 +141,10 @@ impl Instance {
     fn run_fed(&mut self, feed: &Feed) {
         while let Some(mut prepared) = feed.next(&self.shared) {
             let goes_on = self.execute(&mut prepared);
+            if self.slot.abandoned() {
+                // The watch has given this batch's place back already.
+                return;
+            }
             feed.release(prepared, self.shared.clock.mono());
             self.shared.desks[self.model.number].wake();
             if !goes_on {

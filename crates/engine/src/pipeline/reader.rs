@@ -20,7 +20,9 @@ use crate::source::{Demand, Polled};
 
 /// The most frames that one poll of one source may bring.
 const POLL_FRAMES_MAX: usize = 4096;
-/// Turns in a row without a pause while there is work; then it pauses shortly, so that other threads get the core.
+/// Without a frame for this long, pauses grow: the gaps between the frames of a few cameras are no lull.
+const LULL: Duration = Duration::from_millis(500);
+/// The pause after a poll that brought frames: more are likely there, and other threads want the core.
 const BUSY_PAUSE: Duration = Duration::from_micros(200);
 
 pub(super) struct Reader {
@@ -77,6 +79,7 @@ impl Reader {
                 .collect(),
         };
         let mut pause = plan.engine.poll_pause_min;
+        let mut quiet_since = shared.clock.mono();
         loop {
             std::mem::swap(&mut settled, &mut *inbox.settlements.lock());
             for settlement in &settled {
@@ -115,7 +118,13 @@ impl Reader {
                     for arrival in arrivals.drain(..) {
                         match shards.admit(arrival, now, unix) {
                             Ok(frame) => admitted[frame.model].push(frame),
-                            Err(settlement) => for_source[number].extend(settlement),
+                            Err(Some(settlement)) => for_source[number].push(settlement),
+                            Err(None) => {
+                                shared.metrics.readers.ledger_violations.fetch_add(1, Ordering::Relaxed);
+                                shared.reports.say(Level::Error, &format!("source {number}"), "camera", || {
+                                    "delivered a frame of a camera that this reader does not own; it is not counted".to_owned()
+                                });
+                            }
                         }
                     }
                 }
@@ -151,10 +160,16 @@ impl Reader {
             if phase == Phase::Stopped && inbox.settlements.lock().is_empty() {
                 return;
             }
-            pause = match (brought, heard) {
-                (0, 0) => (pause * 2).clamp(plan.engine.poll_pause_min, plan.engine.poll_pause_max),
-                (0, _) => plan.engine.poll_pause_min,
-                _ => BUSY_PAUSE.min(plan.engine.poll_pause_min),
+            let now = shared.clock.mono();
+            if brought > 0 || heard > 0 {
+                quiet_since = now;
+            }
+            pause = if brought > 0 {
+                BUSY_PAUSE.min(plan.engine.poll_pause_min)
+            } else if now.since(quiet_since) < LULL {
+                plan.engine.poll_pause_min
+            } else {
+                (pause * 2).clamp(plan.engine.poll_pause_min, plan.engine.poll_pause_max)
             };
             std::thread::sleep(pause);
         }

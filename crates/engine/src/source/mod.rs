@@ -49,7 +49,8 @@ pub struct SourceError {
     pub source: String,
     pub camera: Option<CameraIndex>,
     pub message: String,
-    /// How long the source will leave this camera (or itself) alone before it tries again; `None`: it has given up.
+    /// How long the source will leave this camera (or itself) alone before it tries again; zero: it goes on at once;
+    /// `None`: it has given up.
     pub retry_after: Option<Duration>,
 }
 
@@ -57,6 +58,7 @@ impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.source, self.message)?;
         match self.retry_after {
+            Some(Duration::ZERO) => f.write_str("; going on"),
             Some(wait) => write!(f, "; trying again in {:.1} s", wait.as_secs_f64()),
             None => f.write_str("; given up"),
         }

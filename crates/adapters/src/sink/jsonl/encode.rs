@@ -6,7 +6,9 @@
 use std::fmt;
 
 use omma_engine::cameras::Camera;
-use omma_frame::{ClassScore, Detection, DropReason, FrameResult, Mono, Outcome, Output, OwnedTensor, Timing, UnixNanos};
+use omma_frame::{
+    ClassScore, Detection, DropReason, FrameResult, Mono, Outcome, Output, OwnedTensor, Timing, UnixNanos,
+};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// The version in the field `v`. It changes when a field goes or changes its meaning; a new field does not change it.
@@ -78,7 +80,9 @@ impl Serialize for Line<'_> {
                 map.serialize_entry("classes", &Each(classes, |class| ClassFields { class, labels }))?;
             }
             Outcome::Inferred(Output::Embedding(values)) => map.serialize_entry("embedding", values)?,
-            Outcome::Inferred(Output::Tensors(tensors)) => map.serialize_entry("tensors", &Each(tensors, TensorFields))?,
+            Outcome::Inferred(Output::Tensors(tensors)) => {
+                map.serialize_entry("tensors", &Each(tensors, TensorFields))?
+            }
             Outcome::Dropped { reason, detail } => {
                 map.serialize_entry("error", &ErrorFields { reason: *reason, detail: detail.as_deref() })?;
             }
@@ -239,7 +243,10 @@ mod tests {
     const TAIL: &str = r#""timing_ms":{"wait":3.0,"prepare":2.0,"infer":7.0,"total":12.0}}"#;
 
     fn encode(result: &FrameResult) -> String {
-        let encoder = ResultEncoder::new(vec![ModelLabels { name: "yolo".into(), labels: vec!["person".into(), "a \"car\"".into()] }]);
+        let encoder = ResultEncoder::new(vec![ModelLabels {
+            name: "yolo".into(),
+            labels: vec!["person".into(), "a \"car\"".into()],
+        }]);
         let mut out = Vec::new();
         encoder.encode(result, &cameras(&["gate \"3\""])[0], &mut out);
         let line = String::from_utf8(out).expect("JSON is UTF-8");
@@ -288,7 +295,9 @@ mod tests {
 
     #[test]
     fn rounding_keeps_what_it_cannot_round() {
-        for (value, expect) in [(0.123_456, 0.12), (-0.005_1, -0.01), (1e30, 1e30), (f32::MAX, f32::MAX), (123_456.78, 123_456.78)] {
+        for (value, expect) in
+            [(0.123_456, 0.12), (-0.005_1, -0.01), (1e30, 1e30), (f32::MAX, f32::MAX), (123_456.78, 123_456.78)]
+        {
             assert_eq!(rounded(value, 100.0), expect);
         }
         assert!(rounded(f32::NAN, 100.0).is_nan());

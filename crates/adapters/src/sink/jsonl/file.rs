@@ -146,7 +146,9 @@ mod tests {
             fs::write(&path, content).expect("written");
             let opened = Target::append(&path);
             match expected {
-                Some(left) => assert_eq!(opened.expect("opens").1, (content.len() - left.len()) as u64, "{content:.40}"),
+                Some(left) => {
+                    assert_eq!(opened.expect("opens").1, (content.len() - left.len()) as u64, "{content:.40}")
+                }
                 None => assert!(matches!(opened, Err(OpenError::Foreign { .. })), "{content:.40}"),
             }
             assert_eq!(fs::read_to_string(&path).expect("read"), expected.unwrap_or(content));

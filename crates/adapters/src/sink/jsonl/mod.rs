@@ -100,7 +100,8 @@ impl JsonlSink {
         let whole_bytes = if whole == 0 { 0 } else { self.ends[whole - 1] };
         let half_bytes = (written - whole_bytes) as u64;
         if half_bytes > 0 && !matches!(self.out.take_back(half_bytes), Ok(true)) {
-            self.owed = Some(Owed { result: mark(&results[whole]), rest: self.lines[written..self.ends[whole]].to_vec() });
+            self.owed =
+                Some(Owed { result: mark(&results[whole]), rest: self.lines[written..self.ends[whole]].to_vec() });
         }
         (whole, outcome)
     }

@@ -35,13 +35,13 @@ impl Lines for Flaky {
             Some(Act::Short(count)) => count.min(bytes.len()),
             None => bytes.len(),
         };
-        self.content.lock().unwrap().extend_from_slice(&bytes[..count]);
+        self.content.lock().expect("no panic").extend_from_slice(&bytes[..count]);
         Ok(count)
     }
 
     fn take_back(&mut self, bytes: u64) -> io::Result<bool> {
         if self.file {
-            let mut content = self.content.lock().unwrap();
+            let mut content = self.content.lock().expect("no panic");
             let length = content.len() - bytes as usize;
             content.truncate(length);
         }
@@ -66,7 +66,7 @@ fn results(sequences: std::ops::Range<u64>) -> Vec<FrameResult> {
 
 /// The sequences of the lines, each of which must be whole.
 fn sequences(content: &Mutex<Vec<u8>>) -> Vec<u64> {
-    let content = content.lock().unwrap();
+    let content = content.lock().expect("no panic");
     content
         .split_inclusive(|&byte| byte == b'\n')
         .map(|line| {
@@ -80,9 +80,8 @@ fn sequences(content: &Mutex<Vec<u8>>) -> Vec<u64> {
 fn errors_say_how_much_is_published_and_whether_to_try_again() {
     let line = {
         let (mut sink, content) = sink(vec![], true, vec![]);
-        sink.publish(&results(0..1), &cameras(&["a"])).unwrap();
-        let length = content.lock().unwrap().len();
-        length
+        sink.publish(&results(0..1), &cameras(&["a"])).expect("works");
+        content.lock().expect("no panic").len()
     };
     for (acts, published, retry) in [
         (vec![Act::Fail(libc::ENOSPC)], 0, Retry::Backoff),

@@ -91,8 +91,9 @@ impl Challenge {
             md5_hex(&format!("{who}:{nonce}:{what}"))
         };
         let user = user.replace('\\', "\\\\").replace('"', "\\\"");
-        let mut header =
-            format!("Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{target}\", response=\"{response}\"");
+        let mut header = format!(
+            "Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{target}\", response=\"{response}\""
+        );
         // Writing to a string cannot fail.
         if *qop {
             let _ = write!(header, ", qop=auth, nc={count}, cnonce=\"{cnonce}\"");
@@ -165,7 +166,9 @@ mod tests {
 
     #[test]
     fn base64_of_every_remainder() {
-        for (text, expected) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("\u{ff}?", "w78/")] {
+        for (text, expected) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("\u{ff}?", "w78/")]
+        {
             assert_eq!(base64(text.as_bytes()), expected);
         }
     }
@@ -180,7 +183,9 @@ mod tests {
     #[test]
     fn digest_as_the_standard_computes_it() {
         let offer = "Digest realm=\"testrealm@host.com\", qop=\"auth,auth-int\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", opaque=\"5ccc069c403ebaf9f0171e9517f40e41\"";
-        let Ok(Scheme::Digest(mut challenge)) = choose(&["Basic realm=\"x\"", offer]) else { panic!("digest is preferred") };
+        let Ok(Scheme::Digest(mut challenge)) = choose(&["Basic realm=\"x\"", offer]) else {
+            panic!("digest is preferred")
+        };
         let header = challenge.answer(&credentials("Mufasa", "Circle Of Life"), "/dir/index.html", "0a4f113b");
         assert_eq!(
             header,
@@ -188,7 +193,10 @@ mod tests {
              uri=\"/dir/index.html\", response=\"6629fae49393a05397450978507c4ef1\", qop=auth, nc=00000001, \
              cnonce=\"0a4f113b\", opaque=\"5ccc069c403ebaf9f0171e9517f40e41\""
         );
-        assert!(challenge.answer(&credentials("a", "b"), "/", "x").contains("nc=00000002"), "the nonce's uses are counted");
+        assert!(
+            challenge.answer(&credentials("a", "b"), "/", "x").contains("nc=00000002"),
+            "the nonce's uses are counted"
+        );
     }
 
     #[test]

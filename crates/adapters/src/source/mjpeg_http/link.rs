@@ -84,7 +84,15 @@ pub(super) enum Pumped {
 }
 
 impl Link {
-    pub fn new(camera: CameraIndex, url: Url, keep: Keep, place: usize, limits: Limits, backoff: Backoff, now: Mono) -> Self {
+    pub fn new(
+        camera: CameraIndex,
+        url: Url,
+        keep: Keep,
+        place: usize,
+        limits: Limits,
+        backoff: Backoff,
+        now: Mono,
+    ) -> Self {
         Self {
             camera,
             url,
@@ -109,7 +117,13 @@ impl Link {
     }
 
     /// The deadline has passed: begins an attempt if it was waiting for one, or fails the one that takes too long.
-    pub fn expire(&mut self, registry: &Registry, resolver: Option<&Resolver>, now: Mono, timing: Timing) -> Result<(), Failure> {
+    pub fn expire(
+        &mut self,
+        registry: &Registry,
+        resolver: Option<&Resolver>,
+        now: Mono,
+        timing: Timing,
+    ) -> Result<(), Failure> {
         let seconds = |timeout: Duration| timeout.as_secs_f64();
         match &mut self.phase {
             Phase::Waiting => self.start(registry, resolver, now, timing),
@@ -119,11 +133,14 @@ impl Link {
                 seconds(timing.connect_timeout)
             ))),
             Phase::Connecting { to, others, .. } => {
-                let slow = Failure::new(format!("no connection to {to} within {:.1} s", seconds(timing.connect_timeout)));
+                let slow =
+                    Failure::new(format!("no connection to {to} within {:.1} s", seconds(timing.connect_timeout)));
                 let others = std::mem::take(others);
                 self.connect(registry, others, slow, now, timing)
             }
-            Phase::Sending { .. } => Err(Failure::new(format!("the request was not taken within {:.1} s", seconds(timing.picture_timeout)))),
+            Phase::Sending { .. } => {
+                Err(Failure::new(format!("the request was not taken within {:.1} s", seconds(timing.picture_timeout))))
+            }
             Phase::Receiving { parser, .. } => Err(Failure::new(format!(
                 "no picture for {:.1} s, after {} pictures and {} bytes on this connection",
                 seconds(timing.picture_timeout),
@@ -133,16 +150,31 @@ impl Link {
         }
     }
 
-    fn start(&mut self, registry: &Registry, resolver: Option<&Resolver>, now: Mono, timing: Timing) -> Result<(), Failure> {
+    fn start(
+        &mut self,
+        registry: &Registry,
+        resolver: Option<&Resolver>,
+        now: Mono,
+        timing: Timing,
+    ) -> Result<(), Failure> {
         self.attempt += 1;
         self.pictures = 0;
         self.hung_up = false;
         if let Ok(address) = self.url.host.parse::<IpAddr>() {
             let none = Failure::new("no address to connect to".into());
-            return self.connect(registry, vec![SocketAddr::new(address, self.url.port)].into_iter(), none, now, timing);
+            return self.connect(
+                registry,
+                vec![SocketAddr::new(address, self.url.port)].into_iter(),
+                none,
+                now,
+                timing,
+            );
         }
         if !resolver.is_some_and(|resolver| resolver.ask(self.place, self.attempt, &self.url.host, self.url.port)) {
-            return Err(Failure::new(format!("the name {:?} waits behind too many others that are looked up", self.url.host)));
+            return Err(Failure::new(format!(
+                "the name {:?} waits behind too many others that are looked up",
+                self.url.host
+            )));
         }
         self.phase = Phase::Resolving;
         self.deadline = now.plus(timing.connect_timeout);
@@ -151,7 +183,12 @@ impl Link {
 
     /// The addresses of the camera's name have come.
     pub fn resolved(
-        &mut self, attempt: u64, addresses: io::Result<Vec<SocketAddr>>, registry: &Registry, now: Mono, timing: Timing,
+        &mut self,
+        attempt: u64,
+        addresses: io::Result<Vec<SocketAddr>>,
+        registry: &Registry,
+        now: Mono,
+        timing: Timing,
     ) -> Result<(), Failure> {
         if !matches!(self.phase, Phase::Resolving) || attempt != self.attempt {
             return Ok(());
@@ -164,7 +201,12 @@ impl Link {
 
     /// Begins to connect to the first address that can be tried; `failure` if there is none.
     fn connect(
-        &mut self, registry: &Registry, mut addresses: std::vec::IntoIter<SocketAddr>, mut failure: Failure, now: Mono, timing: Timing,
+        &mut self,
+        registry: &Registry,
+        mut addresses: std::vec::IntoIter<SocketAddr>,
+        mut failure: Failure,
+        now: Mono,
+        timing: Timing,
     ) -> Result<(), Failure> {
         while let Some(to) = addresses.next() {
             let begun = TcpStream::connect(to).and_then(|mut stream| {
@@ -255,7 +297,8 @@ impl Link {
                         bytes => format!(", {bytes} of which belonged to no picture"),
                     };
                     let at = parser.offset();
-                    let message = format!("the camera closed the connection after {pictures} pictures and {at} bytes{skipped}");
+                    let message =
+                        format!("the camera closed the connection after {pictures} pictures and {at} bytes{skipped}");
                     return Err(Failure::new(message));
                 }
                 Ok(count) => count,
@@ -263,7 +306,9 @@ impl Link {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((Pumped::Drained, read)),
                 Err(error) => {
                     let at = parser.offset();
-                    return Err(Failure::new(format!("the connection broke after {pictures} pictures and {at} bytes: {error}")));
+                    return Err(Failure::new(format!(
+                        "the connection broke after {pictures} pictures and {at} bytes: {error}"
+                    )));
                 }
             };
             read += count;

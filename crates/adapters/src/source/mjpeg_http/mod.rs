@@ -85,7 +85,10 @@ pub struct MjpegHttpCamera {
 impl std::fmt::Debug for MjpegHttpCamera {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The URL as written may hold a password.
-        f.debug_struct("MjpegHttpCamera").field("camera", &self.camera).field("keep", &self.keep).finish_non_exhaustive()
+        f.debug_struct("MjpegHttpCamera")
+            .field("camera", &self.camera)
+            .field("keep", &self.keep)
+            .finish_non_exhaustive()
     }
 }
 
@@ -208,7 +211,12 @@ impl MjpegHttpSource {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(error) => {
                 let message = format!("cannot ask the system which cameras have sent: {error}");
-                return Err(SourceError { source: NAME.into(), camera: None, message, retry_after: Some(Duration::ZERO) });
+                return Err(SourceError {
+                    source: NAME.into(),
+                    camera: None,
+                    message,
+                    retry_after: Some(Duration::ZERO),
+                });
             }
         }
         // Moved out while its events are worked off, because each works on the whole source.
@@ -241,7 +249,9 @@ impl MjpegHttpSource {
                 watched.active = false;
                 continue;
             }
-            if link.keep == Keep::All && (!link.ready.is_empty() || demand.total() == 0 || demand.room(link.camera) == 0) {
+            if link.keep == Keep::All
+                && (!link.ready.is_empty() || demand.total() == 0 || demand.room(link.camera) == 0)
+            {
                 // Not the camera's fault: its time stands still while nobody reads it.
                 link.deadline = now.plus(self.timing.picture_timeout);
                 self.active.push_back(place);

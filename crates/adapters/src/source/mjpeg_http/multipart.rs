@@ -47,7 +47,9 @@ impl fmt::Display for Fault {
             Self::Status { code, reason, location, .. } => {
                 write!(f, "HTTP status {code} {reason}")?;
                 match (code, location) {
-                    (300..=399, Some(to)) => write!(f, ": redirects are not followed, configure the URL it points to: {to}"),
+                    (300..=399, Some(to)) => {
+                        write!(f, ": redirects are not followed, configure the URL it points to: {to}")
+                    }
                     (401, _) => f.write_str(": expected a user and a password that the camera accepts"),
                     (403, _) => f.write_str(": this user may not see the stream"),
                     (404, _) => f.write_str(": the camera has no such path"),
@@ -87,20 +89,34 @@ pub(super) struct Parser {
 enum State {
     Head,
     /// Looking for a delimiter line. `skipped` bytes have gone by, perhaps only a part of a line.
-    Delimiter { skipped: usize, mid_line: bool },
+    Delimiter {
+        skipped: usize,
+        mid_line: bool,
+    },
     PartHead,
     /// A part of known length.
-    Counted { bytes: usize, picture: bool },
+    Counted {
+        bytes: usize,
+        picture: bool,
+    },
     /// A part that ends at the next delimiter; no delimiter begins before `searched`.
-    Open { searched: usize, picture: bool },
+    Open {
+        searched: usize,
+        picture: bool,
+    },
 }
 
 /// The state of a chunked body.
 #[derive(Debug, Clone)]
 enum Chunks {
     /// In a line of the framing: a chunk's size, or the empty line after its data.
-    Line { line: Vec<u8>, after_data: bool },
-    Data { left: u64 },
+    Line {
+        line: Vec<u8>,
+        after_data: bool,
+    },
+    Data {
+        left: u64,
+    },
 }
 
 /// A chunk's size with extensions; more is an attack.

@@ -184,7 +184,7 @@ impl Source for DrawnSource {
             return Err(SourceError {
                 source: NAME.into(),
                 camera: Some(camera),
-                message: format!("cannot draw picture {number}: {message}; the camera goes on with its next one"),
+                message: format!("cannot draw picture {number}: {message}"),
                 retry_after: Some(std::time::Duration::ZERO),
             });
         }

@@ -6,6 +6,7 @@
 
 mod agenda;
 mod drawn;
+mod scene;
 mod still;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use omma_engine::source::SourceError;
 use omma_frame::{CameraIndex, Mono, UnixNanos};
 
 pub use drawn::{DrawnSource, Painter};
+pub use scene::{Encode, scene_painter, scene_stills};
 pub use still::StillSource;
 
 use super::{Keep, Pace};

@@ -39,13 +39,15 @@ fn a_batch_closes_when_full_overdue_or_an_instance_idles() {
     let two = [(0, 10, "a"), (1, 11, "b")];
     let four = [(0, 10, "a"), (1, 10, "b"), (2, 10, "c"), (3, 10, "d")];
     // (frames waiting, service time in ms, now in ms, idle since) -> decision
-    let table: [(&[(u32, u64, &str)], u64, u64, Option<Mono>, Take); 8] = [
+    let table: [(&[(u32, u64, &str)], u64, u64, Option<Mono>, Take); 9] = [
         (&[], 0, 10, idle, Take::Empty),
         // Full: at once, even for a busy instance.
         (&four, 40, 10, busy, Take::Ready),
-        // Not full, nobody idle: until the oldest frame has waited 5 ms.
-        (&two, 40, 11, busy, Take::WaitUntil(at(15))),
-        (&two, 40, 15, busy, Take::Ready),
+        // Not full and nobody idle: closing early would gain nothing, the batch would wait for the instance.
+        (&two, 40, 11, busy, Take::WaitUntil(Mono(u64::MAX))),
+        (&two, 40, 99, busy, Take::WaitUntil(Mono(u64::MAX))),
+        // Idle: the oldest frame has waited its 5 ms.
+        (&two, 4000, 15, idle, Take::Ready),
         // Idle, and a batch costs nothing known: at once.
         (&two, 0, 11, idle, Take::Ready),
         // Idle, a batch takes 40 ms: a twentieth of it after the last arrival, 2 ms.
@@ -76,11 +78,20 @@ fn an_instance_that_has_just_become_idle_lingers_for_those_who_come_back() {
 }
 
 #[test]
+fn a_wait_for_a_busy_instance_is_no_wait_for_company() {
+    let mut batcher = Batcher::new(plan(16, 16), 8);
+    batcher.observe(Duration::from_millis(20));
+    filled(&mut batcher, &[(0, 10, "waited")]);
+    // It has waited 90 ms for the instance; whoever comes back with the last batch still joins it.
+    assert_eq!(take(&mut batcher, at(100), Some(at(100))).0, Take::WaitUntil(at(101)));
+}
+
+#[test]
 fn cameras_are_served_in_turn_and_each_in_its_order() {
     let mut batcher = Batcher::new(plan(4, 4), 8);
     filled(&mut batcher, &[(7, 1, "a1"), (7, 1, "a2"), (7, 1, "a3"), (7, 1, "a4"), (8, 2, "b1"), (9, 3, "c1")]);
     assert_eq!(take(&mut batcher, at(3), None).1, ["a1", "b1", "c1", "a2"]);
-    assert_eq!(take(&mut batcher, at(9), None).1, ["a3", "a4"]);
+    assert_eq!(take(&mut batcher, at(9), Some(at(9))).1, ["a3", "a4"]);
 }
 
 #[test]
@@ -93,7 +104,7 @@ fn ordinals_are_dense_over_what_leaves_in_a_batch() {
         assert_eq!(batcher.push(camera, entry(1, item), Some(9)), None);
     }
     let (mut batch, mut expired) = (Vec::new(), Vec::new());
-    assert_eq!(batcher.take(at(10), None, false, &mut batch, &mut expired), Take::Ready);
+    assert_eq!(batcher.take(at(10), Some(at(0)), false, &mut batch, &mut expired), Take::Ready);
     assert_eq!(expired, [1], "too old: handed back, without a place in the order");
     assert_eq!(batch, [Taken { item: 2, ordinal: 0 }, Taken { item: 3, ordinal: 1 }]);
 }
@@ -107,7 +118,7 @@ fn beyond_its_room_a_camera_loses_its_own_oldest_frame() {
     assert_eq!(batcher.push(a, entry(1, "a2"), Some(2)), None);
     assert_eq!(batcher.push(a, entry(1, "a3"), Some(2)), Some("a1"));
     assert_eq!(batcher.waiting(), 3);
-    assert_eq!(take(&mut batcher, at(9), None).1, ["b1", "a2", "a3"]);
+    assert_eq!(take(&mut batcher, at(9), Some(at(0))).1, ["b1", "a2", "a3"]);
 }
 
 #[test]
@@ -153,7 +164,7 @@ fn the_target_follows_the_depth_within_its_bounds() {
         assert_eq!(batcher.push(CameraIndex(item as u32 % 10), entry(1, item), None), None);
     }
     let (mut batch, mut expired) = (Vec::new(), Vec::new());
-    while batcher.take(at(9), None, false, &mut batch, &mut expired) == Take::Ready {
+    while batcher.take(at(9), Some(at(0)), false, &mut batch, &mut expired) == Take::Ready {
         sizes.push(batch.len());
         batch.clear();
     }
@@ -225,7 +236,7 @@ proptest! {
                         Take::Empty => prop_assert_eq!(batcher.waiting(), 0),
                         Take::WaitUntil(until) => {
                             prop_assert!(until > at(now));
-                            prop_assert!(until <= at(now + 5), "nobody waits beyond the timeout");
+                            prop_assert!(idle.is_none() || until <= at(now + 5), "nobody waits beyond the timeout");
                             prop_assert!(waiting < size_max);
                         }
                     }

@@ -174,6 +174,20 @@ mod tests {
         assert_eq!(given, Ok(Output::Classes(vec![half(0), half(1)])));
     }
 
+    #[test]
+    fn a_decoder_keeps_nothing_of_the_frame_before() {
+        for activation in [Activation::None, Activation::Softmax, Activation::Sigmoid] {
+            let plan = OutputPlan::Classes(ClassesPlan { activation, ..ClassesPlan::default() });
+            let mut decoder = open(&plan);
+            let frame = [tensor("logits", &[2], &[0.25, 0.75])];
+            let fresh = decoder.decode(&frame, &fit_one_to_one());
+            for before in [&[0.9, 0.8, 0.7][..], &[f32::NAN, 0.5, 0.5]] {
+                let _ = decoder.decode(&[tensor("logits", &[3], before)], &fit_one_to_one());
+                assert_eq!(decoder.decode(&frame, &fit_one_to_one()), fresh, "{activation:?}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn softmax_sums_to_one_and_ignores_a_shift(logits in prop::collection::vec(-20.0f32..20.0, 1..50), by in -50.0f32..50.0) {

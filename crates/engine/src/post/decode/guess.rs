@@ -11,8 +11,7 @@ use super::yolo::grid_anchors;
 use super::{
     Activation, AnchorAxis, BoxForm, ClassesPlan, Count, DetectionLayout, DetectionsPlan, EmbeddingPlan, OutputPlan,
 };
-use crate::infer::backend::TensorInfo;
-use crate::tensor::DType;
+use crate::tensor::{DType, TensorInfo};
 
 /// A decoder, and what in the outputs spoke for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -227,6 +226,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::picture::{Fit, Resize};
+    use crate::tensor::{TensorView, Values};
 
     const INPUT: Size = Size { width: 320, height: 320 };
 
@@ -288,6 +289,29 @@ mod tests {
         ];
         for (shape, classes, expected) in cases {
             assert_eq!(layout(&[info("output0", shape)], classes), expected, "{shape:?} with {classes:?} classes");
+        }
+    }
+
+    #[test]
+    fn what_is_guessed_reads_the_output_it_was_guessed_from() {
+        let shapes: [&[usize]; 9] = [
+            &[1, 84, 2100],
+            &[1, 7, 400],
+            &[1, 2100, 84],
+            &[1, 6300, 85],
+            &[1, 2100, 85],
+            &[1, 1, 20, 6],
+            &[1, 1000],
+            &[1, 512, 1, 1],
+            &[1, 1],
+        ];
+        for shape in shapes {
+            let guess = guess(&[info("o", shape)], INPUT, None).unwrap_or_else(|why| panic!("{shape:?}: {why}"));
+            let values = vec![0.01; shape.iter().product()];
+            let output = TensorView { name: "o", shape: &shape[1..], values: Values::F32(&values) };
+            let fit = Fit::new(INPUT, INPUT, Resize::Stretch);
+            let read = guess.plan.factory(INPUT).open().decode(&[output], &fit);
+            assert!(read.is_ok(), "{shape:?}: {read:?}");
         }
     }
 

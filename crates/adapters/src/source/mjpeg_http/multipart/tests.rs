@@ -22,8 +22,10 @@ fn parse(response: &[u8], chunk: usize, limits: Limits) -> (Vec<Vec<u8>>, Option
 }
 
 fn chunked(body: &[u8], size: usize) -> Vec<u8> {
-    let mut framed: Vec<u8> =
-        body.chunks(size).flat_map(|chunk| [format!("{:X};x=y\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat()).collect();
+    let mut framed: Vec<u8> = body
+        .chunks(size)
+        .flat_map(|chunk| [format!("{:X};x=y\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat())
+        .collect();
     framed.extend_from_slice(b"0\r\n\r\n");
     framed
 }
@@ -36,25 +38,51 @@ fn dialects() -> Vec<(&'static str, Vec<u8>)> {
     let chunked_body = chunked(&text(&format!("--f={counted}4==AAAA=--f={counted}5==BB=B=--f=")), 7);
     vec![
         ("by the book", text(&format!("{head}f==--f={counted}4==AAAA=--f={counted}5==BB=B=--f="))),
-        ("dashes already in the header", text(&format!("{head}--my=Server: x==--my={counted}4==AAAA=--my={counted}5==BB=B="))),
-        ("dashes in the header, four in the body", text(&format!("{head}--my==----my={counted}4==AAAA=----my={counted}5==BB=B="))),
+        (
+            "dashes already in the header",
+            text(&format!("{head}--my=Server: x==--my={counted}4==AAAA=--my={counted}5==BB=B=")),
+        ),
+        (
+            "dashes in the header, four in the body",
+            text(&format!("{head}--my==----my={counted}4==AAAA=----my={counted}5==BB=B=")),
+        ),
         ("quoted boundary", text(&format!("{head}\"a b\"==--a b={counted}4==AAAA=--a b={counted}5==BB=B="))),
         ("boundary without dashes in the body", text(&format!("{head}f==f={counted}4==AAAA=f={counted}5==BB=B="))),
         ("no boundary in the header", {
-            text(&format!("HTTP/1.0 200 OK=Content-Type: multipart/x-mixed-replace==--x={counted}4==AAAA=--x={counted}5==BB=B="))
+            text(&format!(
+                "HTTP/1.0 200 OK=Content-Type: multipart/x-mixed-replace==--x={counted}4==AAAA=--x={counted}5==BB=B="
+            ))
         }),
-        ("no length", text(&format!("{head}f==--f=Content-Type: image/jpeg==AAAA=--f=Content-Type: image/jpeg==BB=B=--f="))),
+        (
+            "no length",
+            text(&format!("{head}f==--f=Content-Type: image/jpeg==AAAA=--f=Content-Type: image/jpeg==BB=B=--f=")),
+        ),
         ("no header in a part", text(&format!("{head}f==--f==AAAA=--f==BB=B=--f="))),
-        ("LF alone", text(&format!("{head}f==--f={counted}4==AAAA=--f={counted}4==BB=B=--f=")).iter().copied().filter(|&b| b != b'\r').collect()),
+        (
+            "LF alone",
+            text(&format!("{head}f==--f={counted}4==AAAA=--f={counted}4==BB=B=--f="))
+                .iter()
+                .copied()
+                .filter(|&b| b != b'\r')
+                .collect(),
+        ),
         ("no line end after the picture", text(&format!("{head}f==--f={counted}4==AAAA--f={counted}5==BB=B--f="))),
         ("empty lines around", text(&format!("{head}f=====--f={counted}4==AAAA====--f={counted}5==BB=B===--f="))),
         ("names in other cases", {
-            text(&format!("http/1.1 200 OK=CONTENT-TYPE: Multipart/X-Mixed-Replace;BOUNDARY~f==--f=content-length:4==AAAA=--f=CONTENT-LENGTH: 5==BB=B="))
+            text("http/1.1 200 OK=CONTENT-TYPE: Multipart/X-Mixed-Replace;BOUNDARY~f==--f=content-length:4==AAAA=--f=CONTENT-LENGTH: 5==BB=B=")
                 .into_iter().enumerate().map(|(i, b)| if i < 4 { b.to_ascii_uppercase() } else { b }).collect()
         }),
-        ("an interim response first", text(&format!("HTTP/1.1 100 Continue=={head}f==--f={counted}4==AAAA=--f={counted}5==BB=B="))),
+        (
+            "an interim response first",
+            text(&format!("HTTP/1.1 100 Continue=={head}f==--f={counted}4==AAAA=--f={counted}5==BB=B=")),
+        ),
         ("a prologue", text(&format!("{head}f==hello=world=--f={counted}4==AAAA=--f={counted}5==BB=B="))),
-        ("sound in between", text(&format!("{head}f==--f={counted}4==AAAA=--f=Content-Type: audio/basic=Content-Length: 3==xyz=--f={counted}5==BB=B="))),
+        (
+            "sound in between",
+            text(&format!(
+                "{head}f==--f={counted}4==AAAA=--f=Content-Type: audio/basic=Content-Length: 3==xyz=--f={counted}5==BB=B="
+            )),
+        ),
         ("spaces after the delimiter", text(&format!("{head}f==--f  ={counted}4==AAAA=--f\t={counted}5==BB=B="))),
         ("chunked", [text(&format!("{head}f=Transfer-Encoding: chunked==")), chunked_body].concat()),
     ]
@@ -84,7 +112,10 @@ fn what_ends_a_stream() {
     let ok = "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=f\r\n";
     for (response, message) in [
         ("SSH-2.0-x\r\n".into(), "expected an HTTP/1 response, found \"SSH-2.0-x\\r\\n\" (byte 0 of the response)"),
-        ("HTTP/2 200\r\n\r\n".into(), "expected an HTTP/1 response, found \"HTTP/2 200\\r\\n\\r\\n\" (byte 0 of the response)"),
+        (
+            "HTTP/2 200\r\n\r\n".into(),
+            "expected an HTTP/1 response, found \"HTTP/2 200\\r\\n\\r\\n\" (byte 0 of the response)",
+        ),
         (
             "HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n".into(),
             "HTTP status 302 Found: redirects are not followed, configure the URL it points to: /login (byte 40 of the response)",
@@ -98,13 +129,22 @@ fn what_ends_a_stream() {
             "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n".into(),
             "expected multipart/x-mixed-replace, found \"image/jpeg\": this URL gives single pictures (byte 45 of the response)",
         ),
-        ("HTTP/1.1 200 OK\r\n\r\n".into(), "expected multipart/x-mixed-replace, found no content type (byte 19 of the response)"),
+        (
+            "HTTP/1.1 200 OK\r\n\r\n".into(),
+            "expected multipart/x-mixed-replace, found no content type (byte 19 of the response)",
+        ),
         (
             format!("{ok}Transfer-Encoding: gzip\r\n\r\n"),
             "expected transfer encoding chunked or none, found \"gzip\" (byte 0 of the response)",
         ),
-        (format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(2000)), "a header of more than 1024 bytes (byte 0 of the response)"),
-        (format!("{ok}\r\n--f\r\nX: {}", "y".repeat(2000)), "a part's header of more than 1024 bytes (byte 76 of the response)"),
+        (
+            format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(2000)),
+            "a header of more than 1024 bytes (byte 0 of the response)",
+        ),
+        (
+            format!("{ok}\r\n--f\r\nX: {}", "y".repeat(2000)),
+            "a part's header of more than 1024 bytes (byte 76 of the response)",
+        ),
         (
             format!("{ok}\r\n--f\r\nContent-Length: 5000\r\n\r\n"),
             "a part of 5000 bytes, expected at most 4096 (byte 100 of the response)",
@@ -113,8 +153,14 @@ fn what_ends_a_stream() {
             format!("{ok}\r\n--f\r\nContent-Length: x\r\n\r\n"),
             "expected a part's length in bytes, found \"x\" (byte 76 of the response)",
         ),
-        (format!("{ok}\r\n--f\r\n\r\n{}", "y".repeat(5000)), "a part without an end in 4096 bytes (byte 78 of the response)"),
-        (format!("{ok}\r\n{}", "y".repeat(5000)), "no boundary \"f\" in 5000 bytes after the last part (byte 5071 of the response)"),
+        (
+            format!("{ok}\r\n--f\r\n\r\n{}", "y".repeat(5000)),
+            "a part without an end in 4096 bytes (byte 78 of the response)",
+        ),
+        (
+            format!("{ok}\r\n{}", "y".repeat(5000)),
+            "no boundary \"f\" in 5000 bytes after the last part (byte 5071 of the response)",
+        ),
         (format!("{ok}\r\n--f--\r\n"), "the camera has ended the stream (byte 71 of the response)"),
         (
             format!("{ok}Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
@@ -128,10 +174,17 @@ fn what_ends_a_stream() {
             format!("{ok}Transfer-Encoding: chunked\r\n\r\n{}", "0".repeat(300)),
             "a chunk's size takes too many bytes (byte 399 of the response)",
         ),
-        (format!("{ok}Transfer-Encoding: chunked\r\n\r\n0\r\n"), "the camera has ended the stream (byte 102 of the response)"),
+        (
+            format!("{ok}Transfer-Encoding: chunked\r\n\r\n0\r\n"),
+            "the camera has ended the stream (byte 102 of the response)",
+        ),
     ] {
         let (parts, error) = parse(response.as_bytes(), usize::MAX, LIMITS);
-        assert_eq!((parts.len(), error.map(|error| error.to_string()).as_deref()), (0, Some(message)), "{response:.90}");
+        assert_eq!(
+            (parts.len(), error.map(|error| error.to_string()).as_deref()),
+            (0, Some(message)),
+            "{response:.90}"
+        );
     }
 }
 
@@ -139,9 +192,15 @@ fn what_ends_a_stream() {
 fn a_wrong_length_costs_the_bytes_up_to_the_next_delimiter() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=f\r\n\r\n";
     for (length, first) in [(2, &b"AA"[..]), (9, b"AAAA\r\n--f")] {
-        let body = format!("--f\r\nContent-Length: {length}\r\n\r\nAAAA\r\n--f\r\n\r\nB\r\n--f\r\nContent-Length: 1\r\n\r\nC\r\n--f\r\n");
+        let body = format!(
+            "--f\r\nContent-Length: {length}\r\n\r\nAAAA\r\n--f\r\n\r\nB\r\n--f\r\nContent-Length: 1\r\n\r\nC\r\n--f\r\n"
+        );
         let (parts, error) = parse(&[&head[..], body.as_bytes()].concat(), usize::MAX, LIMITS);
-        assert_eq!((&parts[0][..], parts.last().map(Vec::as_slice), error), (first, Some(&b"C"[..]), None), "length {length}");
+        assert_eq!(
+            (&parts[0][..], parts.last().map(Vec::as_slice), error),
+            (first, Some(&b"C"[..]), None),
+            "length {length}"
+        );
     }
 }
 
@@ -152,7 +211,11 @@ fn a_picture_may_hold_what_looks_like_a_delimiter() {
     for length in [format!("Content-Length: {}\r\n", picture.len()), String::new()] {
         let response = [&head[..], b"--frame\r\n", length.as_bytes(), b"\r\n", picture, b"\r\n--frame\r\n"].concat();
         for chunk in 1..response.len() {
-            assert_eq!(parse(&response, chunk, LIMITS), (vec![picture.to_vec()], None), "{length:?} in pieces of {chunk}");
+            assert_eq!(
+                parse(&response, chunk, LIMITS),
+                (vec![picture.to_vec()], None),
+                "{length:?} in pieces of {chunk}"
+            );
         }
     }
 }
@@ -180,7 +243,8 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         "HTTP/1.1 200 OK\nContent-Type: multipart/x-mixed-replace\n\n",
         "HTTP/1.1 200 OK\r\nContent-Type: multipart/mixed;boundary=f\r\nTransfer-Encoding: chunked\r\n\r\n",
     ]);
-    (head, prop::collection::vec(piece, 0..40)).prop_map(|(head, pieces)| [head, &pieces.concat()].concat().into_bytes())
+    (head, prop::collection::vec(piece, 0..40))
+        .prop_map(|(head, pieces)| [head, &pieces.concat()].concat().into_bytes())
 }
 
 proptest! {

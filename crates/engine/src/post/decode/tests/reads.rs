@@ -184,7 +184,8 @@ fn rows_beyond_the_count_are_padding() {
 #[test]
 fn the_dimension_of_the_anchors_is_told_where_the_shape_leaves_no_doubt() {
     // The grid of a 64 x 64 input has 64 + 16 + 4 = 84 anchors.
-    let cases: [([usize; 2], Option<usize>, Result<&str, &str>); 9] = [
+    type Case = ([usize; 2], Option<usize>, Result<&'static str, &'static str>);
+    let cases: [Case; 9] = [
         ([7, 84], None, Ok("last")),
         ([84, 7], None, Ok("first")),
         ([90, 84], None, Ok("last")),

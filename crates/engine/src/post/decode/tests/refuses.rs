@@ -4,7 +4,8 @@ use super::*;
 
 #[test]
 fn a_shape_that_does_not_fit_says_what_would() {
-    let cases: [(Family, &[(&str, &[usize])], &str); 12] = [
+    type Case = (Family, &'static [(&'static str, &'static [usize])], &'static str);
+    let cases: [Case; 12] = [
         (Family::AnchorsLast, &[], "the model gives 0 outputs, expected at least 1"),
         (
             Family::AnchorsLast,

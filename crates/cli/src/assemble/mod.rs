@@ -1,0 +1,137 @@
+//! From a checked configuration to the parts of an engine: opens what the configuration names, and says what it chose.
+//!
+//! Runs once at start, on the main thread. The one place that knows both the configuration and the adapters.
+
+mod models;
+mod outputs;
+mod sources;
+
+use std::sync::Arc;
+
+use omma_adapters::sink::NullSink;
+use omma_adapters::sink::jsonl::{self, JsonlSink, ModelLabels};
+use omma_config::{Config, Durability, SinkConfig, SinkKind};
+use omma_engine::cameras::{CameraPlan, Cameras};
+use omma_engine::clock::{Clock, SystemClock};
+use omma_engine::pipeline::{Parts, SourcePart};
+use omma_engine::plan::Plan;
+use omma_engine::sink::Sink;
+use omma_frame::CameraIndex;
+
+pub use models::{Opened, OpenedModel, embedded};
+pub use sources::Place;
+
+use crate::exit::Failure;
+use crate::human;
+use crate::usage;
+
+/// Parts that an engine can be started with, and what is worth saying about them.
+pub struct Assembled {
+    pub parts: Parts,
+    pub notes: Vec<String>,
+}
+
+/// Opens everything.
+///
+/// # Errors
+/// A model, source or sink cannot be opened as configured; nothing runs then.
+pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let cores = usage::cores();
+    let mut opened = models::open(config, cores)?;
+    let labels = std::mem::take(&mut opened.labels);
+    let sinks = config.sinks.iter().map(|sink| open_sink(sink, &labels, &mut opened.notes)).collect::<Result<_, _>>()?;
+    let cameras = Arc::new(Cameras::new(config.engine.shards));
+    let plans: Vec<CameraPlan> = config.cameras().collect();
+    let indexes = cameras.add(plans.iter().cloned());
+    let sources = sources::open(config, &place(&cameras, config.engine.readers), &indexes, &clock, cores)?;
+    opened.notes.push(format!(
+        "{} of {}, results to {}",
+        human::counted(indexes.len(), "camera"),
+        list(config.sources.iter().map(|source| source.name.as_str())),
+        list(config.sinks.iter().map(|sink| sink.plan.name.as_str())),
+    ));
+    let plan = Plan {
+        engine: config.engine.clone(),
+        models: opened.plans,
+        sinks: config.sinks.iter().map(|sink| sink.plan.clone()).collect(),
+        routes: config.routes.clone(),
+        cameras: plans,
+    };
+    let parts = Parts { plan, cameras, clock, sources, models: opened.parts, sinks, cores };
+    Ok(Assembled { parts, notes: opened.notes })
+}
+
+/// Opens the models alone, for whoever brings cameras and sinks of their own.
+///
+/// # Errors
+/// As [`assemble`].
+pub fn open_models(config: &Config) -> Result<Opened, Failure> {
+    models::open(config, usage::cores())
+}
+
+/// Opens one configured source for all its cameras at once, for whoever polls it without an engine.
+///
+/// # Errors
+/// As [`assemble`].
+pub fn open_source(
+    config: &Config,
+    number: usize,
+    cameras: &[CameraIndex],
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<SourcePart>, Failure> {
+    let places: Vec<Place> =
+        cameras.iter().enumerate().map(|(position, &index)| Place { index, position, reader: 0 }).collect();
+    sources::open_one(config, number, &places, clock, usage::cores())
+}
+
+/// Which reader owns each camera.
+fn place(cameras: &Cameras, readers: usize) -> impl Fn(CameraIndex) -> usize + use<> {
+    let table = cameras.snapshot();
+    move |index| table.get(index.slot()).map_or(0, |camera| camera.shard as usize % readers.max(1))
+}
+
+fn open_sink(config: &SinkConfig, labels: &[ModelLabels], notes: &mut Vec<String>) -> Result<Box<dyn Sink>, Failure> {
+    let (path, durability) = match &config.kind {
+        SinkKind::Null => return Ok(Box::new(NullSink::default())),
+        SinkKind::Jsonl { path, durability } => (path, durability),
+    };
+    let name = &config.plan.name;
+    let failed = |error: jsonl::OpenError| Failure::usage(format!("sink {name}: {error}"));
+    let Some(path) = path else {
+        return Ok(Box::new(JsonlSink::stdout(labels.to_vec()).map_err(failed)?));
+    };
+    let durability = match durability {
+        // Both write once per delivery; there is no buffer of our own in between that a crash could lose.
+        Durability::None | Durability::Flush => jsonl::Durability::Written,
+        Durability::Fsync => jsonl::Durability::Synced,
+    };
+    let (sink, cut) = JsonlSink::append(path, durability, labels.to_vec()).map_err(failed)?;
+    if cut > 0 {
+        notes.push(format!("sink {name}: half a line ({cut} bytes), left by a crash, was cut off the end of the file"));
+    }
+    Ok(Box::new(sink))
+}
+
+/// The first few names, and how many more there are.
+fn list<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 4;
+    let count = names.len();
+    let shown: Vec<&str> = names.take(SHOWN).collect();
+    let more = if count > SHOWN { format!(" and {} more", count - SHOWN) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_are_cut() {
+        for (names, expected) in
+            [(&["a"][..], "a"), (&["a", "b", "c", "d"], "a, b, c, d"), (&["a", "b", "c", "d", "e", "f"], "a, b, c, d and 2 more")]
+        {
+            assert_eq!(list(names.iter().copied()), expected);
+        }
+    }
+}

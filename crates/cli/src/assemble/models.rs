@@ -1,0 +1,152 @@
+//! Models: file to runtime, input to pictures, outputs to a decoder; each choice with its reason.
+
+use std::path::Path;
+
+use omma_adapters::infer::{self, Choice, Cost, OnnxModel, OnnxOptions};
+use omma_adapters::picture::{self, PictureLimits};
+use omma_adapters::sink::jsonl::ModelLabels;
+use omma_config::{BackendConfig, Config, ModelConfig, OutputConfig, Runtime, Waiting};
+use omma_engine::infer::backend::{LoadedModel, ModelInfo, TensorInfo};
+use omma_engine::picture::PictureSpec;
+use omma_engine::pipeline::ModelParts;
+use omma_engine::plan::ModelPlan;
+use omma_frame::Size;
+
+use super::outputs;
+use crate::exit::Failure;
+
+/// All models of a configuration.
+#[derive(Default)]
+pub struct Opened {
+    pub plans: Vec<ModelPlan>,
+    pub parts: Vec<ModelParts>,
+    pub labels: Vec<ModelLabels>,
+    pub notes: Vec<String>,
+}
+
+/// One model, opened.
+pub struct OpenedModel {
+    pub parts: ModelParts,
+    pub picture: PictureSpec,
+    pub choice: Option<Choice>,
+    pub notes: Vec<String>,
+}
+
+pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, Failure> {
+    let mut opened = Opened::default();
+    for model in &config.models {
+        let failed = |message: String| Failure::usage(format!("model {}: {message}", model.name));
+        let OpenedModel { parts, picture, notes, .. } =
+            open_one(model, config.engine.payload_bytes_max).map_err(failed)?;
+        let blocking = matches!(parts.loaded.opener, omma_engine::infer::backend::Opener::Blocking(_));
+        let plan = model.plan(picture);
+        let chosen =
+            omma_engine::infer::mode::choose(&plan, parts.loaded.device, parts.loaded.info.batch, blocking, cores);
+        opened.notes.extend(notes.into_iter().map(|note| format!("model {}: {note}", model.name)));
+        opened.notes.push(format!("model {}: {}", model.name, chosen.why));
+        opened.plans.push(plan);
+        opened.parts.push(parts);
+        opened.labels.push(ModelLabels { name: model.name.clone(), labels: model.output.labels.clone() });
+    }
+    Ok(opened)
+}
+
+fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String> {
+    let limits = PictureLimits { bytes_max, expect_size: model.input.expect, ..PictureLimits::default() };
+    match &model.backend {
+        BackendConfig::Onnx { path, runtime, library, threads_per_instance } => {
+            let options = OnnxOptions {
+                runtime: match runtime {
+                    Runtime::Auto => None,
+                    Runtime::OnnxRuntime => Some(infer::Runtime::OnnxRuntime),
+                    Runtime::OpenVino => Some(infer::Runtime::OpenVino),
+                    Runtime::Rten => Some(infer::Runtime::Rten),
+                },
+                threads_per_instance: *threads_per_instance,
+                library: library.clone(),
+            };
+            let picture = |info: &ModelInfo| {
+                let open_size = Option::zip(model.input.width, model.input.height);
+                let open_size = open_size.map(|(width, height)| Size { width, height });
+                model.input.picture(infer::guess_spec(info, open_size).as_ref()).ok_or_else(|| {
+                    let input = info.inputs.first().map(shape).unwrap_or_default();
+                    format!("the model's input {input} leaves the pictures' size open: set input.width and input.height")
+                })
+            };
+            onnx(path, &options, picture, &model.output, limits)
+        }
+        BackendConfig::Null => stand_in(model, limits, infer::null),
+        BackendConfig::Simulated { base, per_item, waiting } => {
+            let waiting = match waiting {
+                Waiting::Sleep => infer::Waiting::Sleep,
+                Waiting::Spin => infer::Waiting::Spin,
+                Waiting::Request => infer::Waiting::Request,
+            };
+            let cost = Cost { base: *base, per_item: *per_item, waiting };
+            stand_in(model, limits, |picture| infer::simulated(picture, cost, model.batch.size_max))
+        }
+    }
+}
+
+/// A model file, read in the usual way of what `output` says, with the pictures that it asks for itself.
+///
+/// # Errors
+/// What is wrong with the file, or why no runtime runs it.
+pub fn embedded(path: &Path, options: &OnnxOptions, output: &OutputConfig) -> Result<OpenedModel, String> {
+    let picture = |info: &ModelInfo| {
+        infer::guess_spec(info, None).ok_or_else(|| "the model does not say how it wants its pictures".to_owned())
+    };
+    onnx(path, options, picture, output, PictureLimits::default())
+}
+
+fn onnx(
+    path: &Path,
+    options: &OnnxOptions,
+    picture: impl Fn(&ModelInfo) -> Result<PictureSpec, String>,
+    output: &OutputConfig,
+    limits: PictureLimits,
+) -> Result<OpenedModel, String> {
+    let OnnxModel { model, choice } = infer::open(path, options).map_err(|error| error.to_string())?;
+    let picture = picture(&model.info)?;
+    infer::check(&model.info, &picture)?;
+    let mut notes = vec![choice.why.clone()];
+    notes.extend(choice.better.clone());
+    let mut opened = finish(model, picture, output, limits)?;
+    opened.choice = Some(choice);
+    notes.append(&mut opened.notes);
+    Ok(OpenedModel { notes, ..opened })
+}
+
+fn stand_in(
+    model: &ModelConfig,
+    limits: PictureLimits,
+    open: impl Fn(&PictureSpec) -> LoadedModel,
+) -> Result<OpenedModel, String> {
+    let picture = model.input.picture(None).ok_or("set input.width and input.height")?;
+    let loaded = open(&picture);
+    let runtime = loaded.info.runtime.clone();
+    let mut opened = finish(loaded, picture, &model.output, limits)?;
+    opened.notes.insert(0, format!("a stand-in ({runtime}): its results say nothing"));
+    Ok(opened)
+}
+
+fn finish(
+    loaded: LoadedModel,
+    picture: PictureSpec,
+    output: &OutputConfig,
+    limits: PictureLimits,
+) -> Result<OpenedModel, String> {
+    let (plan, why) = outputs::plan(output, &loaded.info.outputs, picture.size)?;
+    let pictures = picture::factory(picture.clone(), limits).map_err(|error| error.to_string())?;
+    let Size { width, height } = picture.size;
+    let mut notes = vec![format!("pictures as {} {width}x{height}, decoded by {}", picture.dtype.name(), picture::decoder_name())];
+    notes.extend(why.map(|why| format!("outputs read as guessed: {why}")));
+    let parts = ModelParts { outputs: plan.factory(picture.size), loaded, pictures };
+    Ok(OpenedModel { parts, picture, choice: None, notes })
+}
+
+fn shape(tensor: &TensorInfo) -> String {
+    let dims: Vec<_> =
+        tensor.shape.iter().map(|dim| dim.map_or_else(|| "any".to_owned(), |dim| dim.to_string())).collect();
+    format!("`{}` [{}]", tensor.name, dims.join(", "))
+}

@@ -1,0 +1,178 @@
+//! Sources: each camera goes to the reader that owns its shard, so a configured source becomes one source for each
+//! reader that owns any of its cameras.
+
+use std::sync::Arc;
+
+use omma_adapters::source::images::{ImagesOptions, ImagesSource};
+use omma_adapters::source::mjpeg_file::{MjpegFileOptions, MjpegFileSource};
+use omma_adapters::source::mjpeg_http::{MjpegHttpCamera, MjpegHttpOptions, MjpegHttpSource};
+use omma_adapters::source::{self, AtEnd, Keep};
+use omma_config::{Config, Login, Pace, SourceConfig, SourceKind};
+use omma_engine::cameras::Delivery;
+use omma_engine::clock::Clock;
+use omma_engine::pipeline::SourcePart;
+use omma_engine::source::{Source, SourceError};
+use omma_frame::CameraIndex;
+
+use crate::cast::{Cast, Showing};
+use crate::exit::Failure;
+
+/// A camera's index in the engine, its position in its source, and the reader that owns it.
+pub struct Place {
+    pub index: CameraIndex,
+    pub position: usize,
+    pub reader: usize,
+}
+
+/// By reader. `indexes` are those of all cameras, in the configuration's order.
+pub(super) fn open(
+    config: &Config,
+    reader_of: &impl Fn(CameraIndex) -> usize,
+    indexes: &[CameraIndex],
+    clock: &Arc<dyn Clock>,
+    cores: usize,
+) -> Result<Vec<Vec<SourcePart>>, Failure> {
+    let mut readers: Vec<Vec<SourcePart>> = Vec::new();
+    readers.resize_with(config.engine.readers.max(1), Vec::new);
+    let mut rest = indexes;
+    for (number, source) in config.sources.iter().enumerate() {
+        let (own, others) = rest.split_at(source.cameras.len().min(rest.len()));
+        rest = others;
+        let places: Vec<Place> = own
+            .iter()
+            .enumerate()
+            .map(|(position, &index)| Place { index, position, reader: reader_of(index) })
+            .collect();
+        for (part, reader) in open_one(config, number, &places, clock, cores)?.into_iter().zip(readers_of(&places)) {
+            readers[reader].push(part);
+        }
+    }
+    Ok(readers)
+}
+
+/// One part for each reader that owns any of the cameras, in the order of the readers.
+pub(super) fn open_one(
+    config: &Config,
+    number: usize,
+    places: &[Place],
+    clock: &Arc<dyn Clock>,
+    cores: usize,
+) -> Result<Vec<SourcePart>, Failure> {
+    let source = &config.sources[number];
+    let cast = match source.kind {
+        SourceKind::Synthetic { seed, size, .. } => Some(Cast::new(seed, places.iter().map(|place| place.position + 1).max().unwrap_or(0), size, cores)),
+        _ => None,
+    };
+    let readers = readers_of(places);
+    // The drawing threads of all synthetic sources share the cores with everything else.
+    let threads = cores.div_ceil(readers.len().max(1));
+    let opening = Opening { config: source, cast, bytes_max: config.engine.payload_bytes_max, threads, clock };
+    readers
+        .into_iter()
+        .map(|reader| {
+            let own: Vec<&Place> = places.iter().filter(|place| place.reader == reader).collect();
+            let opened = opening.open(&own).map_err(|error| Failure::usage(refused(source, &error)))?;
+            Ok(SourcePart { source: opened, cameras: own.iter().map(|place| place.index).collect() })
+        })
+        .collect()
+}
+
+fn readers_of(places: &[Place]) -> Vec<usize> {
+    let mut readers: Vec<usize> = places.iter().map(|place| place.reader).collect();
+    readers.sort_unstable();
+    readers.dedup();
+    readers
+}
+
+fn refused(source: &SourceConfig, error: &SourceError) -> String {
+    format!("source {}: {}: {}", source.name, error.source, error.message)
+}
+
+struct Opening<'a> {
+    config: &'a SourceConfig,
+    cast: Option<Arc<Cast>>,
+    bytes_max: usize,
+    threads: usize,
+    clock: &'a Arc<dyn Clock>,
+}
+
+impl Opening<'_> {
+    fn open(&self, places: &[&Place]) -> Result<Box<dyn Source>, SourceError> {
+        let clock = Arc::clone(self.clock);
+        let keep = match self.config.delivery {
+            Delivery::Latest { .. } => Keep::Newest,
+            Delivery::Every => Keep::All,
+        };
+        // Sources of files have exactly one camera.
+        let camera = places.first().map_or(CameraIndex(0), |place| place.index);
+        let bytes_max = self.bytes_max;
+        Ok(match &self.config.kind {
+            SourceKind::Synthetic { pace: written, frames, quality, .. } => {
+                let showing = Showing {
+                    cameras: places.iter().map(|place| (place.index, place.position)).collect(),
+                    keep,
+                    pace: pace(*written),
+                    frames: *frames,
+                    quality: *quality,
+                    threads: self.threads,
+                };
+                let Some(cast) = &self.cast else { unreachable!("a synthetic source has its scenes") };
+                Box::new(cast.show(showing, clock)?)
+            }
+            SourceKind::Images { path, pace: written, repeat } => {
+                let path = path.to_string_lossy().into_owned();
+                let options = ImagesOptions { camera, path, pace: pace(*written), at_end: at_end(*repeat), bytes_max };
+                Box::new(ImagesSource::open(options, clock)?)
+            }
+            SourceKind::MjpegFile { path, pace: written, repeat } => {
+                let (path, at_end) = (path.clone(), at_end(*repeat));
+                let options = MjpegFileOptions { camera, path, pace: pace(*written), at_end, bytes_max };
+                Box::new(MjpegFileSource::open(options, clock)?)
+            }
+            SourceKind::MjpegHttp { streams, connect_timeout, read_timeout, reconnect_max } => {
+                let cameras = places.iter().map(|place| {
+                    let stream = &streams[place.position];
+                    let url = with_login(&stream.url, stream.login.as_ref());
+                    MjpegHttpCamera { camera: place.index, url, keep }
+                });
+                let usual = MjpegHttpOptions::default();
+                let options = MjpegHttpOptions {
+                    cameras: cameras.collect(),
+                    connect_timeout: *connect_timeout,
+                    picture_timeout: *read_timeout,
+                    backoff_min: usual.backoff_min.min(*reconnect_max),
+                    backoff_max: *reconnect_max,
+                    bytes_max,
+                    ..usual
+                };
+                Box::new(MjpegHttpSource::open(options, clock)?)
+            }
+        })
+    }
+}
+
+fn pace(written: Pace) -> source::Pace {
+    match written {
+        Pace::PerSecond(rate) => source::Pace::PerSecond(rate),
+        Pace::Unlimited => source::Pace::Unlimited,
+    }
+}
+
+fn at_end(repeat: bool) -> AtEnd {
+    if repeat { AtEnd::Repeat } else { AtEnd::Stop }
+}
+
+/// Puts a login into a URL, as the source takes it: whatever could end a part of the URL is percent-encoded.
+fn with_login(url: &str, login: Option<&Login>) -> String {
+    let (Some(login), Some((scheme, rest))) = (login, url.split_once("://")) else { return url.to_owned() };
+    let encoded = |text: &str| {
+        text.bytes().fold(String::new(), |mut out, byte| {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+                byte => out.push_str(&format!("%{byte:02X}")),
+            }
+            out
+        })
+    };
+    format!("{scheme}://{}:{}@{rest}", encoded(&login.username), encoded(login.password.reveal()))
+}
