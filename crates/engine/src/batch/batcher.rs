@@ -186,8 +186,7 @@ impl<T> Batcher<T> {
             if waiting == 0 {
                 return Take::Empty;
             }
-            let until =
-                if waiting < self.target && !flush { self.worth_waiting_until(idle_since) } else { None };
+            let until = if waiting < self.target && !flush { self.worth_waiting_until(idle_since) } else { None };
             if let Some(until) = until.filter(|until| now < *until) {
                 return Take::WaitUntil(until);
             }
