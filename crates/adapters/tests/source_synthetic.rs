@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -176,7 +175,7 @@ fn a_painter_that_panics_stops_its_cameras_and_no_others() {
 #[test]
 fn dropping_the_source_ends_its_threads_whatever_they_wait_for() {
     for pace in [Pace::Unlimited, Pace::PerSecond(0.001)] {
-        let (alive, gone) = mpsc::channel::<()>();
+        let (alive, gone) = crossbeam_channel::bounded::<()>(1);
         let source = drawn(options(3, pace, Keep::All, None), 2, |_| {
             let alive = alive.clone();
             Box::new(move |_, _, out| {
@@ -188,7 +187,7 @@ fn dropping_the_source_ends_its_threads_whatever_they_wait_for() {
         });
         drop(alive);
         drop(source);
-        assert_eq!(gone.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+        assert_eq!(gone.try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected));
     }
 }
 

@@ -133,7 +133,8 @@ impl Word for Mode {
 }
 
 impl Word for Waiting {
-    const WORDS: &'static [(&'static str, Self)] = &[("sleep", Self::Sleep), ("spin", Self::Spin), ("request", Self::Request)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("sleep", Self::Sleep), ("spin", Self::Spin), ("request", Self::Request)];
 }
 
 impl Word for Layout {

@@ -103,7 +103,8 @@ impl Counts {
         self.received += other.received;
         self.published += other.published;
         self.in_flight += other.in_flight;
-        self.lost_upstream += other.lost_upstream;
+        // A producer may send any number for its sequence, so also gaps that have no sum.
+        self.lost_upstream = self.lost_upstream.saturating_add(other.lost_upstream);
         for (sum, count) in self.dropped.iter_mut().zip(other.dropped) {
             *sum += count;
         }

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod ledger;
 pub mod lifecycle;
 pub mod metrics;
+mod panics;
 pub mod picture;
 pub mod pipeline;
 pub mod plan;

@@ -102,7 +102,7 @@ impl<'a> TensorView<'a> {
         if index >= count {
             return None;
         }
-        let step: usize = shape.iter().product();
+        let step = shape.iter().try_fold(1_usize, |step, &dimension| step.checked_mul(dimension))?;
         if self.values.len() != step.checked_mul(count)? {
             return None;
         }

@@ -41,12 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let total = options.seeds * u64::from(options.cameras) * options.frames;
     out.write_all(b"OMSC")?;
-    for number in [
-        1,
-        options.size.width,
-        options.size.height,
-        u32::try_from(total)?,
-    ] {
+    for number in [1, options.size.width, options.size.height, u32::try_from(total)?] {
         out.write_all(&number.to_le_bytes())?;
     }
     let mut picture = vec![0; options.size.bytes()];
@@ -87,8 +82,7 @@ fn write_truth(out: &mut impl Write, truth: &Truth) -> io::Result<()> {
 fn bench(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut picture = vec![0; options.size.bytes()];
     let mut scratch = Scratch::default();
-    let (mut first, mut rest, mut truths, mut slowest) =
-        (Duration::ZERO, Duration::ZERO, 0, Duration::ZERO);
+    let (mut first, mut rest, mut truths, mut slowest) = (Duration::ZERO, Duration::ZERO, 0, Duration::ZERO);
     let (mut scenes_done, mut frames) = (0u32, 0u32);
     for (seed, camera) in scenes(options) {
         let scene = Scene::new(seed, camera, options.size);
@@ -98,9 +92,7 @@ fn bench(options: &Options) -> Result<(), Box<dyn Error>> {
         scenes_done += 1;
         for i in 0..options.frames {
             let start = Instant::now();
-            truths += scene
-                .render_with(&mut scratch, i * options.step, &mut picture)?
-                .len();
+            truths += scene.render_with(&mut scratch, i * options.step, &mut picture)?.len();
             let took = start.elapsed();
             rest += took;
             slowest = slowest.max(took);
@@ -136,9 +128,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
             options.bench = true;
             continue;
         }
-        let value = words
-            .next()
-            .ok_or_else(|| format!("{name} needs a value"))?;
+        let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
             "--seed-from" => options.seed_from = value.parse()?,
             "--seeds" => options.seeds = value.parse()?,
@@ -148,10 +138,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
             "--out" => options.out = value,
             "--size" => {
                 let (width, height) = value.split_once('x').ok_or("--size is WIDTHxHEIGHT")?;
-                options.size = Size {
-                    width: width.parse()?,
-                    height: height.parse()?,
-                };
+                options.size = Size { width: width.parse()?, height: height.parse()? };
             }
             _ => return Err(format!("unknown option {name}").into()),
         }

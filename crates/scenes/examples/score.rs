@@ -24,9 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut said: Vec<Vec<ScoredBox>> = vec![Vec::new(); frames as usize];
     for line in fs::read_to_string(detections)?.lines() {
         let (index, detection) = parse(line).ok_or_else(|| format!("not a detection: {line}"))?;
-        said.get_mut(index)
-            .ok_or_else(|| format!("no frame {index}"))?
-            .push(detection);
+        said.get_mut(index).ok_or_else(|| format!("no frame {index}"))?.push(detection);
     }
     let mut scorer = Scorer::new(CLASSES).at_confidence(confidence);
     let mut truths = Vec::new();
@@ -47,9 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         score.pictures, score.truths, score.map50, score.precision, score.recall, score.confidence
     )?;
     for class in score.per_class {
-        let ap = class
-            .ap50
-            .map_or(String::from("-"), |ap| format!("{ap:.4}"));
+        let ap = class.ap50.map_or(String::from("-"), |ap| format!("{ap:.4}"));
         writeln!(
             out,
             "{}: truths {} AP@0.5 {ap} precision {:.4} recall {:.4}",
@@ -64,14 +60,7 @@ fn parse(line: &str) -> Option<(usize, ScoredBox)> {
     let index = words.next()?.parse().ok()?;
     let class = words.next()?.parse().ok()?;
     let mut next = || words.next()?.parse::<f32>().ok();
-    let detection = ScoredBox {
-        class,
-        score: next()?,
-        x1: next()?,
-        y1: next()?,
-        x2: next()?,
-        y2: next()?,
-    };
+    let detection = ScoredBox { class, score: next()?, x1: next()?, y1: next()?, x2: next()?, y2: next()? };
     Some((index, detection))
 }
 
@@ -79,16 +68,7 @@ fn truth(file: &mut impl Read) -> io::Result<Truth> {
     let [class, ignore, ..] = take::<4>(file)?;
     let mut next = || take::<4>(file).map(f32::from_le_bytes);
     let (x1, y1, x2, y2, visible) = (next()?, next()?, next()?, next()?, next()?);
-    Ok(Truth {
-        class,
-        x1,
-        y1,
-        x2,
-        y2,
-        visible,
-        ignore: ignore != 0,
-        id: 0,
-    })
+    Ok(Truth { class, x1, y1, x2, y2, visible, ignore: ignore != 0, id: 0 })
 }
 
 fn number(file: &mut impl Read) -> io::Result<u32> {

@@ -37,25 +37,16 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, rolled: 
     // Seen along its heading a wheel is a bar as wide as the tyre; the widening keeps it one.
     let flat = 0.022 / figure.sideways().max(0.05);
     let (rear, front) = ((-0.53, wheel), (0.54, wheel));
-    let disc = |(a, y): (f32, f32), r: f32, wide: f32| {
-        CIRCLE.map(|(cx, cy)| at(a + (r + wide) * cx, 0.0, y + r * cy))
-    };
+    let disc = |(a, y): (f32, f32), r: f32, wide: f32| CIRCLE.map(|(cx, cy)| at(a + (r + wide) * cx, 0.0, y + r * cy));
     for centre in [rear, front] {
         let outer = disc(centre, wheel, flat.min(0.04));
         canvas.ring(&outer, &disc(centre, wheel - 0.052, 0.0), tyre);
-        canvas.ring(
-            &disc(centre, wheel - 0.052, 0.0),
-            &disc(centre, wheel - 0.075, 0.0),
-            metal,
-        );
+        canvas.ring(&disc(centre, wheel - 0.052, 0.0), &disc(centre, wheel - 0.075, 0.0), metal);
         let turn = rolled / (TAU * wheel);
         for k in 0..3 {
             let (dx, dy) = (cos(turn + k as f32 / 6.0), sin(turn + k as f32 / 6.0));
             let r = wheel - 0.06;
-            let (p, q) = (
-                at(centre.0 + r * dx, 0.0, centre.1 - r * dy),
-                at(centre.0 - r * dx, 0.0, centre.1 + r * dy),
-            );
+            let (p, q) = (at(centre.0 + r * dx, 0.0, centre.1 - r * dy), at(centre.0 - r * dx, 0.0, centre.1 + r * dy));
             canvas.stroke((p, thin(0.008)), (q, thin(0.008)), metal, metal);
         }
     }
@@ -64,11 +55,7 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, rolled: 
     let saddle = (-0.22, lerp(0.88, 0.98, sporty));
     let stem = (0.36, 0.86);
     let grip = (lerp(0.30, 0.46, sporty), lerp(1.08, 0.96, sporty));
-    let middle = if step_through {
-        (0.12, 0.42)
-    } else {
-        (-0.17, 0.78)
-    };
+    let middle = if step_through { (0.12, 0.42) } else { (-0.17, 0.78) };
     let tubes = [
         (crank, saddle),
         (crank, stem),
@@ -79,12 +66,7 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, rolled: 
         (stem, grip),
     ];
     for ((a, y), (b, v)) in tubes {
-        canvas.stroke(
-            (at(a, 0.0, y), thin(0.042)),
-            (at(b, 0.0, v), thin(0.042)),
-            frame,
-            frame.times(0.85),
-        );
+        canvas.stroke((at(a, 0.0, y), thin(0.042)), (at(b, 0.0, v), thin(0.042)), frame, frame.times(0.85));
     }
     canvas.stroke(
         (at(saddle.0 - 0.12, 0.0, saddle.1), thin(0.08)),
@@ -92,20 +74,10 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, rolled: 
         tyre,
         tyre,
     );
-    canvas.stroke(
-        (at(grip.0, -0.27, grip.1), thin(0.035)),
-        (at(grip.0, 0.27, grip.1), thin(0.035)),
-        tyre,
-        tyre,
-    );
+    canvas.stroke((at(grip.0, -0.27, grip.1), thin(0.035)), (at(grip.0, 0.27, grip.1), thin(0.035)), tyre, tyre);
     if basket {
         let weave = light.on(rgb(168, 132, 84));
-        canvas.stroke(
-            (at(0.56, 0.0, 0.98), thin(0.3)),
-            (at(0.56, 0.0, 0.84), thin(0.24)),
-            weave,
-            weave.times(0.8),
-        );
+        canvas.stroke((at(0.56, 0.0, 0.98), thin(0.3)), (at(0.56, 0.0, 0.84), thin(0.24)), weave, weave.times(0.8));
     }
     if !ridden {
         return;
@@ -114,11 +86,7 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, rolled: 
     let skin = light.on(rng.pick(&SKIN).varied(&mut rng, 8.0));
     let top = light.on(top_colour(&mut rng));
     let trousers = light.on(trouser_colour(&mut rng));
-    let headgear = light.on(if rng.chance(0.6) {
-        top_colour(&mut rng)
-    } else {
-        rgb(44, 34, 28)
-    });
+    let headgear = light.on(if rng.chance(0.6) { top_colour(&mut rng) } else { rgb(44, 34, 28) });
     let shoe = light.on(rgb(40, 38, 38));
     let hip = (saddle.0, saddle.1 + 0.08);
     let shoulder = (lerp(-0.06, 0.2, sporty), lerp(1.52, 1.40, sporty));
@@ -129,12 +97,7 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, rolled: 
         let foot = (crank.0 + 0.165 * cos(phase), crank.1 + 0.165 * sin(-phase));
         let knee = bend(hip, foot, 0.45, 0.46);
         let cloth = trousers.times(shade);
-        canvas.stroke(
-            (at(hip.0, b, hip.1), thin(0.17)),
-            (at(knee.0, b, knee.1), thin(0.125)),
-            cloth,
-            cloth,
-        );
+        canvas.stroke((at(hip.0, b, hip.1), thin(0.17)), (at(knee.0, b, knee.1), thin(0.125)), cloth, cloth);
         canvas.stroke(
             (at(knee.0, b, knee.1), thin(0.12)),
             (at(foot.0, b, foot.1 + 0.05), thin(0.08)),
@@ -150,10 +113,7 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, rolled: 
     };
     let arm = |canvas: &mut Canvas<'_>, left: bool, shade: f32| {
         let b = if left { 0.2 } else { -0.2 };
-        let elbow = (
-            (shoulder.0 + grip.0) * 0.5 - 0.03,
-            (shoulder.1 + grip.1) * 0.5 - 0.06,
-        );
+        let elbow = ((shoulder.0 + grip.0) * 0.5 - 0.03, (shoulder.1 + grip.1) * 0.5 - 0.06);
         let sleeve = top.times(shade * 0.94);
         canvas.stroke(
             (at(shoulder.0, b * 0.9, shoulder.1 - 0.03), thin(0.12)),
@@ -181,25 +141,10 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, rolled: 
     leg(canvas, !far_left, 1.0);
     arm(canvas, !far_left, 1.0);
     let head = at(shoulder.0 + 0.07, 0.0, shoulder.1 + 0.2);
-    canvas.stroke(
-        (at(shoulder.0, 0.0, shoulder.1), thin(0.1)),
-        (head, thin(0.1)),
-        skin.times(0.85),
-        skin.times(0.85),
-    );
-    canvas.ellipse(
-        head,
-        (thin(0.088), thin(0.115)),
-        skin.plus(6.0),
-        skin.times(0.9),
-    );
+    canvas.stroke((at(shoulder.0, 0.0, shoulder.1), thin(0.1)), (head, thin(0.1)), skin.times(0.85), skin.times(0.85));
+    canvas.ellipse(head, (thin(0.088), thin(0.115)), skin.plus(6.0), skin.times(0.9));
     let crown = at(shoulder.0 + 0.05, 0.0, shoulder.1 + 0.265);
-    canvas.ellipse(
-        crown,
-        (thin(0.11), thin(0.085)),
-        headgear,
-        headgear.times(0.85),
-    );
+    canvas.ellipse(crown, (thin(0.11), thin(0.085)), headgear, headgear.times(0.85));
 }
 
 /// The knee between hip and foot for a thigh and a shin of these lengths, bent forward.
@@ -208,8 +153,5 @@ fn bend(hip: (f32, f32), foot: (f32, f32), thigh: f32, shin: f32) -> (f32, f32) 
     let d = (dx * dx + dy * dy).sqrt().clamp(0.1, thigh + shin - 0.01);
     let along = (thigh * thigh - shin * shin + d * d) / (2.0 * d);
     let out = (thigh * thigh - along * along).max(0.0).sqrt();
-    (
-        hip.0 + (dx * along - dy * out) / d,
-        hip.1 + (dy * along + dx * out) / d,
-    )
+    (hip.0 + (dx * along - dy * out) / d, hip.1 + (dy * along + dx * out) / d)
 }

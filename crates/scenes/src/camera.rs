@@ -21,10 +21,7 @@ pub struct View {
 impl View {
     pub fn pixel(&self, x: f32, y: f32, z: f32) -> (f32, f32) {
         let scale = self.scale(z);
-        (
-            self.axis + x * scale,
-            self.horizon + (self.above - y) * scale,
-        )
+        (self.axis + x * scale, self.horizon + (self.above - y) * scale)
     }
 
     /// Pixels per metre at a distance.
@@ -49,10 +46,6 @@ impl View {
     }
 
     pub fn shifted(&self, x: f32, y: f32) -> Self {
-        Self {
-            horizon: self.horizon + y,
-            axis: self.axis + x,
-            ..*self
-        }
+        Self { horizon: self.horizon + y, axis: self.axis + x, ..*self }
     }
 }

@@ -109,40 +109,19 @@ struct Face {
 /// Corners are lower rear-right, rear-left, front-left, front-right, then the same above.
 fn faces(corners: [Corner; 8], eye: Corner) -> impl Iterator<Item = (usize, Face)> {
     // Rear, front, right, left, top: the underside is never seen.
-    const SIDES: [[usize; 4]; 5] = [
-        [0, 1, 5, 4],
-        [2, 3, 7, 6],
-        [3, 0, 4, 7],
-        [1, 2, 6, 5],
-        [4, 5, 6, 7],
-    ];
-    let middle = corners
-        .iter()
-        .fold([0.0; 3], |sum, c| [0, 1, 2].map(|i| sum[i] + c[i] / 8.0));
-    SIDES
-        .into_iter()
-        .enumerate()
-        .filter_map(move |(side, indices)| {
-            let face = indices.map(|i| corners[i]);
-            let less = |a: Corner, b: Corner| [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
-            let (u, v) = (less(face[1], face[0]), less(face[3], face[0]));
-            let mut normal = unit([
-                u[1] * v[2] - u[2] * v[1],
-                u[2] * v[0] - u[0] * v[2],
-                u[0] * v[1] - u[1] * v[0],
-            ]);
-            let dot = |a: Corner, b: Corner| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-            if dot(normal, less(face[0], middle)) < 0.0 {
-                normal = normal.map(|n| -n);
-            }
-            (dot(normal, less(eye, face[0])) > 0.0).then_some((
-                side,
-                Face {
-                    corners: face,
-                    normal,
-                },
-            ))
-        })
+    const SIDES: [[usize; 4]; 5] = [[0, 1, 5, 4], [2, 3, 7, 6], [3, 0, 4, 7], [1, 2, 6, 5], [4, 5, 6, 7]];
+    let middle = corners.iter().fold([0.0; 3], |sum, c| [0, 1, 2].map(|i| sum[i] + c[i] / 8.0));
+    SIDES.into_iter().enumerate().filter_map(move |(side, indices)| {
+        let face = indices.map(|i| corners[i]);
+        let less = |a: Corner, b: Corner| [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
+        let (u, v) = (less(face[1], face[0]), less(face[3], face[0]));
+        let mut normal = unit([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]]);
+        let dot = |a: Corner, b: Corner| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+        if dot(normal, less(face[0], middle)) < 0.0 {
+            normal = normal.map(|n| -n);
+        }
+        (dot(normal, less(eye, face[0])) > 0.0).then_some((side, Face { corners: face, normal }))
+    })
 }
 
 const REAR: usize = 0;
@@ -155,11 +134,7 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, driven: 
     let view = figure.view;
     let shape = Shape::choose(&mut rng);
     let paint = rng.pick(&PAINTS).varied(&mut rng, 10.0);
-    let roof = if rng.chance(0.12) {
-        rgb(30, 30, 32)
-    } else {
-        paint
-    };
+    let roof = if rng.chance(0.12) { rgb(30, 30, 32) } else { paint };
     let panel_van = shape.height > 1.9 && rng.chance(0.5);
     let glass = light.on(rgb(52, 62, 72));
     let rubber = light.on(rgb(28, 28, 30));
@@ -197,20 +172,10 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, driven: 
         ]
     };
     let belt = shape.belt + bounce;
-    let body = box_of(
-        (-half, -half + 0.06),
-        (half, half - 0.12),
-        0.22 + bounce,
-        belt,
-        (wide, wide * 0.97),
-    );
+    let body = box_of((-half, -half + 0.06), (half, half - 0.12), 0.22 + bounce, belt, (wide, wide * 0.97));
     for (side, face) in faces(body, eye) {
         let lit = light.face(paint, face.normal);
-        canvas.shaded(
-            &face.corners.map(pixel),
-            lit.plus(6.0),
-            lit.times(if side == TOP { 1.0 } else { 0.8 }),
-        );
+        canvas.shaded(&face.corners.map(pixel), lit.plus(6.0), lit.times(if side == TOP { 1.0 } else { 0.8 }));
         let patch = |canvas: &mut Canvas<'_>, u: (f32, f32), v: (f32, f32), colour: Colour| {
             canvas.polygon(&inset(&face.corners, u, v).map(pixel), colour);
         };
@@ -218,31 +183,13 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, driven: 
             TOP => {}
             FRONT | REAR => {
                 patch(canvas, (0.02, 0.98), (0.0, 0.22), light.on(rgb(44, 44, 46)));
-                patch(
-                    canvas,
-                    (0.38, 0.62),
-                    (0.26, 0.42),
-                    light.on(rgb(226, 224, 200)),
-                );
-                let (lamp, edge) = if side == FRONT {
-                    (rgb(250, 246, 226), 0.22)
-                } else {
-                    (rgb(196, 28, 30), 0.18)
-                };
-                let lamp = if light.lamps {
-                    lamp.plus(20.0)
-                } else {
-                    light.on(lamp)
-                };
+                patch(canvas, (0.38, 0.62), (0.26, 0.42), light.on(rgb(226, 224, 200)));
+                let (lamp, edge) = if side == FRONT { (rgb(250, 246, 226), 0.22) } else { (rgb(196, 28, 30), 0.18) };
+                let lamp = if light.lamps { lamp.plus(20.0) } else { light.on(lamp) };
                 patch(canvas, (0.03, edge), (0.55, 0.80), lamp);
                 patch(canvas, (1.0 - edge, 0.97), (0.55, 0.80), lamp);
                 if side == FRONT {
-                    patch(
-                        canvas,
-                        (0.30, 0.70),
-                        (0.50, 0.76),
-                        light.on(rgb(36, 38, 40)),
-                    );
+                    patch(canvas, (0.30, 0.70), (0.50, 0.76), light.on(rgb(36, 38, 40)));
                 }
             }
             _ => {
@@ -273,11 +220,7 @@ pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, driven: 
         canvas.shaded(&face.corners.map(pixel), lit.plus(4.0), lit.times(0.95));
         let shine = glass.plus(light.contrast * 26.0 * face.normal[1].max(0.0));
         let mut window = |u: (f32, f32)| {
-            canvas.shaded(
-                &inset(&face.corners, u, (0.08, 0.88)).map(pixel),
-                shine.plus(14.0),
-                shine,
-            );
+            canvas.shaded(&inset(&face.corners, u, (0.08, 0.88)).map(pixel), shine.plus(14.0), shine);
         };
         match side {
             TOP => {}
@@ -311,14 +254,7 @@ fn ground_shadow(canvas: &mut Canvas<'_>, figure: &Figure<'_>, half: f32, wide: 
 
 /// The part of a face between shares `u` of its width and `v` of its height from below.
 fn inset(face: &[Corner; 4], u: (f32, f32), v: (f32, f32)) -> [Corner; 4] {
-    let at = |u: f32, v: f32| {
-        [0, 1, 2].map(|i| {
-            lerp(
-                lerp(face[0][i], face[1][i], u),
-                lerp(face[3][i], face[2][i], u),
-                v,
-            )
-        })
-    };
+    let at =
+        |u: f32, v: f32| [0, 1, 2].map(|i| lerp(lerp(face[0][i], face[1][i], u), lerp(face[3][i], face[2][i], u), v));
     [at(u.0, v.0), at(u.1, v.0), at(u.1, v.1), at(u.0, v.1)]
 }

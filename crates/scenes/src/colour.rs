@@ -54,43 +54,12 @@ impl Light {
     pub fn outdoors(rng: &mut Rng) -> Self {
         let side = rng.range(-0.8, 0.8);
         let (tint, contrast, sky_top, sky_low, lamps) = match rng.below(10) {
-            0..=3 => (
-                [1.04, 1.02, 0.98],
-                1.0,
-                rgb(92, 146, 212),
-                rgb(196, 219, 238),
-                false,
-            ),
-            4..=6 => (
-                [0.92, 0.94, 0.97],
-                0.15,
-                rgb(158, 168, 180),
-                rgb(208, 214, 220),
-                false,
-            ),
-            7..=8 => (
-                [1.08, 0.95, 0.78],
-                0.8,
-                rgb(96, 124, 176),
-                rgb(246, 202, 150),
-                false,
-            ),
-            _ => (
-                [0.60, 0.63, 0.78],
-                0.1,
-                rgb(38, 48, 84),
-                rgb(146, 118, 128),
-                true,
-            ),
+            0..=3 => ([1.04, 1.02, 0.98], 1.0, rgb(92, 146, 212), rgb(196, 219, 238), false),
+            4..=6 => ([0.92, 0.94, 0.97], 0.15, rgb(158, 168, 180), rgb(208, 214, 220), false),
+            7..=8 => ([1.08, 0.95, 0.78], 0.8, rgb(96, 124, 176), rgb(246, 202, 150), false),
+            _ => ([0.60, 0.63, 0.78], 0.1, rgb(38, 48, 84), rgb(146, 118, 128), true),
         };
-        Self {
-            tint,
-            sun: unit([side, 0.8, rng.range(-0.5, 0.3)]),
-            contrast,
-            sky_top,
-            sky_low,
-            lamps,
-        }
+        Self { tint, sun: unit([side, 0.8, rng.range(-0.5, 0.3)]), contrast, sky_top, sky_low, lamps }
     }
 
     pub fn indoors(rng: &mut Rng) -> Self {

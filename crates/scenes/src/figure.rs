@@ -19,11 +19,7 @@ impl Figure<'_> {
     /// World coordinates of a point `along` the heading, to its `left`, and `up`.
     pub fn world(&self, along: f32, left: f32, up: f32) -> [f32; 3] {
         let (hx, hz) = self.heading;
-        [
-            self.x + along * hx - left * hz,
-            up,
-            self.z + along * hz + left * hx,
-        ]
+        [self.x + along * hx - left * hz, up, self.z + along * hz + left * hx]
     }
 
     pub fn at(&self, along: f32, left: f32, up: f32) -> (f32, f32) {

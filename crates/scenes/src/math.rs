@@ -53,11 +53,7 @@ pub fn noise(x: f32, y: f32, seed: u32) -> f32 {
     let (tx, ty) = (x - fx, y - fy);
     let (tx, ty) = (tx * tx * (3.0 - 2.0 * tx), ty * ty * (3.0 - 2.0 * ty));
     let at = |dx: u32, dy: u32| cell(ix.wrapping_add(dx), iy.wrapping_add(dy), seed);
-    lerp(
-        lerp(at(0, 0), at(1, 0), tx),
-        lerp(at(0, 1), at(1, 1), tx),
-        ty,
-    )
+    lerp(lerp(at(0, 0), at(1, 0), tx), lerp(at(0, 1), at(1, 1), tx), ty)
 }
 
 /// Two octaves of noise: enough that a surface does not look like a lattice.
@@ -67,8 +63,7 @@ pub fn cloud(x: f32, y: f32, seed: u32) -> f32 {
 
 /// A fixed random number in 0..1 for a cell of a grid.
 pub fn cell(x: u32, y: u32, seed: u32) -> f32 {
-    let mut h =
-        x.wrapping_mul(0x85EB_CA6B) ^ y.wrapping_mul(0xC2B2_AE35) ^ seed.wrapping_mul(0x27D4_EB2F);
+    let mut h = x.wrapping_mul(0x85EB_CA6B) ^ y.wrapping_mul(0xC2B2_AE35) ^ seed.wrapping_mul(0x27D4_EB2F);
     h ^= h >> 15;
     h = h.wrapping_mul(0x2C1B_3C6D);
     h ^= h >> 12;
@@ -86,11 +81,7 @@ mod tests {
         for i in -1000..1000 {
             let turns = i as f32 * 0.003;
             let want = (f64::from(turns) * std::f64::consts::TAU).sin() as f32;
-            assert!(
-                (sin(turns) - want).abs() < 1e-5,
-                "{turns}: {} {want}",
-                sin(turns)
-            );
+            assert!((sin(turns) - want).abs() < 1e-5, "{turns}: {} {want}", sin(turns));
         }
     }
 

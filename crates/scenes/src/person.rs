@@ -6,14 +6,8 @@ use crate::math::{lerp, sin};
 use crate::raster::Canvas;
 use crate::rng::Rng;
 
-pub const SKIN: [Colour; 6] = [
-    rgb(241, 205, 178),
-    rgb(224, 178, 146),
-    rgb(198, 146, 112),
-    rgb(158, 108, 78),
-    rgb(112, 74, 52),
-    rgb(84, 56, 42),
-];
+pub const SKIN: [Colour; 6] =
+    [rgb(241, 205, 178), rgb(224, 178, 146), rgb(198, 146, 112), rgb(158, 108, 78), rgb(112, 74, 52), rgb(84, 56, 42)];
 
 const TOPS: [Colour; 16] = [
     rgb(196, 44, 48),
@@ -64,32 +58,17 @@ pub fn trouser_colour(rng: &mut Rng) -> Colour {
 }
 
 /// Draws a person with the looks of `rng` who has walked `walked` metres (0 pace: standing).
-pub fn draw(
-    canvas: &mut Canvas<'_>,
-    figure: &Figure<'_>,
-    mut rng: Rng,
-    walked: f32,
-    walking: bool,
-) {
+pub fn draw(canvas: &mut Canvas<'_>, figure: &Figure<'_>, mut rng: Rng, walked: f32, walking: bool) {
     let light = figure.light;
     let s = figure.scale();
     let child = rng.chance(0.12);
-    let h = if child {
-        rng.range(1.15, 1.4)
-    } else {
-        rng.range(1.56, 1.93)
-    };
+    let h = if child { rng.range(1.15, 1.4) } else { rng.range(1.56, 1.93) };
     let stout = rng.range(0.88, 1.28);
     let skin = light.on(rng.pick(&SKIN).varied(&mut rng, 8.0));
     let top = light.on(top_colour(&mut rng));
     let trousers = light.on(trouser_colour(&mut rng));
     let hair = light.on(rng.pick(&HAIR));
-    let shoes = light.on(rng.pick(&[
-        rgb(36, 32, 32),
-        rgb(220, 218, 214),
-        rgb(110, 74, 48),
-        rgb(160, 50, 50),
-    ]));
+    let shoes = light.on(rng.pick(&[rgb(36, 32, 32), rgb(220, 218, 214), rgb(110, 74, 48), rgb(160, 50, 50)]));
     let (skirt, coat) = (rng.chance(0.18), rng.chance(0.25));
     let (long_hair, hat) = (rng.chance(0.35), rng.chance(0.18));
     let bare_arms = rng.chance(0.35);
@@ -114,30 +93,11 @@ pub fn draw(
         let knee = point(swing * 1.25 + 0.03 * lift, b, 0.275 + 0.015 * lift);
         let ankle = point(swing * 2.2 - 0.06 * lift, b, 0.045 + 0.07 * lift);
         let toe = point(swing * 2.2 - 0.06 * lift + 0.075, b, 0.02 + 0.05 * lift);
-        let (cloth, calf) = if skirt {
-            (skin, skin)
-        } else {
-            (trousers, trousers.times(0.94))
-        };
+        let (cloth, calf) = if skirt { (skin, skin) } else { (trousers, trousers.times(0.94)) };
         let (cloth, calf, shoe) = (cloth.times(shade), calf.times(shade), shoes.times(shade));
-        canvas.stroke(
-            (hip, width(0.098 * stout)),
-            (knee, width(0.075 * stout)),
-            cloth,
-            cloth,
-        );
-        canvas.stroke(
-            (knee, width(0.07)),
-            (ankle, width(0.05)),
-            calf,
-            calf.times(0.93),
-        );
-        canvas.stroke(
-            (ankle, width(0.045)),
-            (toe, width(0.04)),
-            shoe,
-            shoe.times(0.8),
-        );
+        canvas.stroke((hip, width(0.098 * stout)), (knee, width(0.075 * stout)), cloth, cloth);
+        canvas.stroke((knee, width(0.07)), (ankle, width(0.05)), calf, calf.times(0.93));
+        canvas.stroke((ankle, width(0.045)), (toe, width(0.04)), shoe, shoe.times(0.8));
     };
     let arm = |canvas: &mut Canvas<'_>, left: bool, shade: f32| {
         let phase = cycle + if left { 0.0 } else { 0.5 };
@@ -148,27 +108,12 @@ pub fn draw(
         let hand = point(swing * 2.0 + 0.02, b * 1.12, 0.475);
         let sleeve = top.times(shade * 0.93);
         let lower = if bare_arms { skin.times(shade) } else { sleeve };
-        canvas.stroke(
-            (shoulder, width(0.072 * stout)),
-            (elbow, width(0.06)),
-            sleeve,
-            sleeve,
-        );
+        canvas.stroke((shoulder, width(0.072 * stout)), (elbow, width(0.06)), sleeve, sleeve);
         canvas.stroke((elbow, width(0.052)), (hand, width(0.04)), lower, lower);
-        canvas.ellipse(
-            hand,
-            (width(0.024), width(0.026)),
-            skin.times(shade),
-            skin.times(shade),
-        );
+        canvas.ellipse(hand, (width(0.024), width(0.026)), skin.times(shade), skin.times(shade));
         if bag && left {
             let low = point(swing * 2.0 + 0.02, b * 1.2, 0.36);
-            canvas.stroke(
-                (hand, width(0.02)),
-                (low, width(0.14)),
-                hat_colour,
-                hat_colour.times(0.8),
-            );
+            canvas.stroke((hand, width(0.02)), (low, width(0.14)), hat_colour, hat_colour.times(0.8));
         }
     };
 
@@ -205,15 +150,7 @@ pub fn draw(
     if let Some(stripe) = stripe {
         let (a, b) = (neck.1 + width(0.13), neck.1 + width(0.18));
         let w = chest * 0.93;
-        canvas.polygon(
-            &[
-                (neck.0 - w, a),
-                (neck.0 + w, a),
-                (neck.0 + w, b),
-                (neck.0 - w, b),
-            ],
-            stripe,
-        );
+        canvas.polygon(&[(neck.0 - w, a), (neck.0 + w, a), (neck.0 + w, b), (neck.0 - w, b)], stripe);
     }
     if skirt || coat {
         let colour = if coat { top.times(0.9) } else { trousers };
@@ -232,12 +169,7 @@ pub fn draw(
     }
 
     let head = point(lean + 0.012 * side, 0.0, 0.925);
-    canvas.stroke(
-        (neck, width(0.06)),
-        (head, width(0.06)),
-        skin.times(0.85),
-        skin.times(0.85),
-    );
+    canvas.stroke((neck, width(0.06)), (head, width(0.06)), skin.times(0.85), skin.times(0.85));
     let (rx, ry) = (width(lerp(0.048, 0.054, side)), width(0.066));
     if long_hair {
         let back = point(lean - 0.02, 0.0, 0.86);
@@ -246,11 +178,7 @@ pub fn draw(
     let face = if away && side < 0.7 { hair } else { skin };
     canvas.ellipse(head, (rx, ry), face.plus(6.0), face.times(0.92));
     let crown = point(lean - 0.012 * side, 0.0, 0.957);
-    let (cap, cap_low) = if hat {
-        (hat_colour, hat_colour.times(0.85))
-    } else {
-        (hair, hair)
-    };
+    let (cap, cap_low) = if hat { (hat_colour, hat_colour.times(0.85)) } else { (hair, hair) };
     canvas.ellipse(crown, (rx * 1.1, ry * 0.68), cap, cap_low);
     if hat && side > 0.3 {
         let brim = point(lean + 0.075, 0.0, 0.945);

@@ -114,19 +114,11 @@ impl Place {
             width,
             height,
             focal: width * rng.range(0.85, 1.2),
-            above: if indoors {
-                rng.range(2.8, 3.8)
-            } else {
-                rng.range(2.9, 4.8)
-            },
+            above: if indoors { rng.range(2.8, 3.8) } else { rng.range(2.9, 4.8) },
             horizon: height * rng.range(0.14, 0.36),
             axis: width * rng.range(0.42, 0.58),
         };
-        let light = if indoors {
-            Light::indoors(rng)
-        } else {
-            Light::outdoors(rng)
-        };
+        let light = if indoors { Light::indoors(rng) } else { Light::outdoors(rng) };
         let mut place = Self {
             kind,
             view,

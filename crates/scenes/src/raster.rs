@@ -47,12 +47,7 @@ pub struct Extent {
 }
 
 impl Extent {
-    const EMPTY: Self = Self {
-        x1: f32::MAX,
-        y1: f32::MAX,
-        x2: f32::MIN,
-        y2: f32::MIN,
-    };
+    const EMPTY: Self = Self { x1: f32::MAX, y1: f32::MAX, x2: f32::MIN, y2: f32::MIN };
 }
 
 pub struct Canvas<'a> {
@@ -79,16 +74,7 @@ impl<'a> Canvas<'a> {
         debug_assert_eq!(pixels.len(), width * height * 3);
         debug_assert_eq!(stamps.len(), width * height);
         debug_assert_eq!(rows.outer.len(), height);
-        Self {
-            width,
-            pixels,
-            stamps,
-            mask,
-            rows,
-            mark: 0,
-            depth: 0,
-            extent: Extent::EMPTY,
-        }
+        Self { width, pixels, stamps, mask, rows, mark: 0, depth: 0, extent: Extent::EMPTY }
     }
 
     /// Begins a thing: pixels it paints get `mark`, and those fixed nearer than `depth` stay.
@@ -138,10 +124,7 @@ impl<'a> Canvas<'a> {
         let (ux, uy) = (dx / length, dy / length);
         // Half of an octagon at each end; 0.707 is its diagonal.
         let cap = |(x, y): Point, r: f32, along: f32, across: f32| {
-            (
-                x + r * (ux * along - uy * across),
-                y + r * (uy * along + ux * across),
-            )
+            (x + r * (ux * along - uy * across), y + r * (uy * along + ux * across))
         };
         let outline = [
             cap(p, ra, 0.0, 1.0),
@@ -159,11 +142,7 @@ impl<'a> Canvas<'a> {
     }
 
     pub fn ellipse(&mut self, centre: Point, (rx, ry): Point, top: Colour, bottom: Colour) {
-        self.shaded(
-            &CIRCLE.map(|(x, y)| (centre.0 + rx * x, centre.1 + ry * y)),
-            top,
-            bottom,
-        );
+        self.shaded(&CIRCLE.map(|(x, y)| (centre.0 + rx * x, centre.1 + ry * y)), top, bottom);
     }
 
     /// The outer polygon less the inner.
@@ -195,10 +174,7 @@ impl<'a> Canvas<'a> {
         let factor = (factor * 256.0) as u32;
         for y in from..to {
             let (low, high) = self.rows.outer[y];
-            let (start, end) = (
-                (low + 0.5) as usize,
-                ((high + 0.5) as usize).min(self.width),
-            );
+            let (start, end) = ((low + 0.5) as usize, ((high + 0.5) as usize).min(self.width));
             for x in start..end {
                 if self.visible(x, y) {
                     let at = (y * self.width + x) * 3;
@@ -220,8 +196,7 @@ impl<'a> Canvas<'a> {
     }
 
     fn visible(&self, x: usize, y: usize) -> bool {
-        self.mask
-            .is_none_or(|m| m.depths[m.origin + y * m.stride + x] <= self.depth)
+        self.mask.is_none_or(|m| m.depths[m.origin + y * m.stride + x] <= self.depth)
     }
 
     /// Paints low..high of a row, both within the picture.
@@ -261,17 +236,12 @@ impl<'a> Canvas<'a> {
         let index = y * self.width + x;
         let visible = self.visible(x, y);
         if coverage >= 0.5 {
-            self.stamps[index] = if visible {
-                self.mark
-            } else {
-                self.mark | HIDDEN
-            };
+            self.stamps[index] = if visible { self.mark } else { self.mark | HIDDEN };
         }
         if visible {
             let weight = (coverage.clamp(0.0, 1.0) * 256.0) as u32;
             for (value, new) in self.pixels[index * 3..index * 3 + 3].iter_mut().zip(colour) {
-                *value =
-                    ((u32::from(*value) * (256 - weight) + u32::from(new) * weight) >> 8) as u8;
+                *value = ((u32::from(*value) * (256 - weight) + u32::from(new) * weight) >> 8) as u8;
             }
         }
     }
@@ -293,11 +263,7 @@ fn trace(points: &[Point], width: usize, rows: &mut [(f32, f32)]) -> Option<(usi
     rows[from..to].fill((edge, 0.0));
     let mut before = *points.last()?;
     for &point in points {
-        let ((ax, ay), (bx, by)) = if before.1 < point.1 {
-            (before, point)
-        } else {
-            (point, before)
-        };
+        let ((ax, ay), (bx, by)) = if before.1 < point.1 { (before, point) } else { (point, before) };
         before = point;
         let (start, end) = (row_of(ay, from, to), row_of(by, from, to));
         if start >= end {
@@ -362,24 +328,8 @@ mod tests {
     #[test]
     fn a_rectangle_owns_exactly_its_pixels() {
         let stamps = painted(&[(2.0, 1.0), (5.0, 1.0), (5.0, 4.0), (2.0, 4.0)]);
-        let owned: Vec<_> = (0..64)
-            .filter(|i| stamps[*i] == 1)
-            .map(|i| (i % 8, i / 8))
-            .collect();
-        assert_eq!(
-            owned,
-            [
-                (2, 1),
-                (3, 1),
-                (4, 1),
-                (2, 2),
-                (3, 2),
-                (4, 2),
-                (2, 3),
-                (3, 3),
-                (4, 3)
-            ]
-        );
+        let owned: Vec<_> = (0..64).filter(|i| stamps[*i] == 1).map(|i| (i % 8, i / 8)).collect();
+        assert_eq!(owned, [(2, 1), (3, 1), (4, 1), (2, 2), (3, 2), (4, 2), (2, 3), (3, 3), (4, 3)]);
     }
 
     #[test]
@@ -397,11 +347,7 @@ mod tests {
         let (mut pixels, mut stamps) = (vec![0; 4 * 3], vec![0; 4]);
         let mut rows = Rows::default();
         rows.resize(1);
-        let mask = Mask {
-            depths: &[0, 9, 0, 0],
-            stride: 4,
-            origin: 0,
-        };
+        let mask = Mask { depths: &[0, 9, 0, 0], stride: 4, origin: 0 };
         let mut canvas = Canvas::new((4, 1), &mut pixels, &mut stamps, Some(mask), &mut rows);
         canvas.start(3, 5);
         canvas.polygon(&[(0.0, 0.0), (4.0, 0.0), (4.0, 1.0), (0.0, 1.0)], RED);

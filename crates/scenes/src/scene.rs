@@ -37,10 +37,7 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Self {
-        Self {
-            width: 640,
-            height: 360,
-        }
+        Self { width: 640, height: 360 }
     }
 }
 
@@ -81,11 +78,7 @@ pub struct WrongLength {
 
 impl fmt::Display for WrongLength {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the picture buffer holds {} bytes, the scene needs {}",
-            self.got, self.expected
-        )
+        write!(f, "the picture buffer holds {} bytes, the scene needs {}", self.got, self.expected)
     }
 }
 
@@ -133,21 +126,12 @@ impl Scene {
     /// Plans the place; the backdrop is drawn with the first frame. Sizes beyond the range of
     /// [`Size`] are moved into it.
     pub fn new(seed: u64, camera: u32, size: Size) -> Self {
-        let size = Size {
-            width: size.width.clamp(64, 8192),
-            height: size.height.clamp(64, 8192),
-        };
+        let size = Size { width: size.width.clamp(64, 8192), height: size.height.clamp(64, 8192) };
         let keys = [seed, camera.into()];
         let mut rng = Rng::keyed(&keys);
         let sensor = Sensor::choose(&mut rng);
         let place = Place::plan(&mut rng, size.width as f32, size.height as f32);
-        Self {
-            keys,
-            size,
-            place,
-            sensor,
-            backdrop: OnceLock::new(),
-        }
+        Self { keys, size, place, sensor, backdrop: OnceLock::new() }
     }
 
     pub fn size(&self) -> Size {
@@ -174,10 +158,7 @@ impl Scene {
     ) -> Result<&'s [Truth], WrongLength> {
         let expected = self.size.bytes();
         if rgb.len() != expected {
-            return Err(WrongLength {
-                expected,
-                got: rgb.len(),
-            });
+            return Err(WrongLength { expected, got: rgb.len() });
         }
         let backdrop = self.backdrop.get_or_init(|| Backdrop::draw(&self.place));
         let seconds = frame as f64 / FRAMES_PER_SECOND;
@@ -191,16 +172,7 @@ impl Scene {
             row.copy_from_slice(&backdrop.pixels[at..at + width * 3]);
         }
         traffic::present(&self.place, self.keys, seconds, &mut scratch.actors);
-        self.paint(
-            scratch,
-            rgb,
-            (dx, dy),
-            Mask {
-                depths: &backdrop.mask,
-                stride: backdrop.width,
-                origin,
-            },
-        );
+        self.paint(scratch, rgb, (dx, dy), Mask { depths: &backdrop.mask, stride: backdrop.width, origin });
         self.judge(scratch);
         let mut rng = Rng::keyed(&[self.keys[0], self.keys[1], u64::MAX - 1, frame]);
         self.sensor.expose(seconds, &mut rng, rgb);
@@ -214,23 +186,12 @@ impl Scene {
         scratch.rows.resize(height);
         scratch.drawn.clear();
         let view = self.place.view.shifted(shake.0 as f32, shake.1 as f32);
-        let mut canvas = Canvas::new(
-            (width, height),
-            rgb,
-            &mut scratch.stamps,
-            Some(mask),
-            &mut scratch.rows,
-        );
+        let mut canvas = Canvas::new((width, height), rgb, &mut scratch.stamps, Some(mask), &mut scratch.rows);
         for actor in &scratch.actors {
             let mark = scratch.drawn.len() as u8 + 1;
             canvas.start(mark, view.depth(actor.z));
-            let figure = Figure {
-                view: &view,
-                light: &self.place.light,
-                x: actor.x,
-                z: actor.z,
-                heading: actor.heading,
-            };
+            let figure =
+                Figure { view: &view, light: &self.place.light, x: actor.x, z: actor.z, heading: actor.heading };
             let looks = Rng::keyed(&[actor.id, 1]);
             let class = match actor.who {
                 Who::Person => {
@@ -250,16 +211,8 @@ impl Scene {
             let Some((window, inside)) = within(extent, width, height) else {
                 continue;
             };
-            let painted = count(canvas.stamps(), width, window, |stamp| {
-                stamp & !HIDDEN == mark
-            });
-            scratch.drawn.push(Drawn {
-                class,
-                id: actor.id,
-                painted,
-                inside,
-                window,
-            });
+            let painted = count(canvas.stamps(), width, window, |stamp| stamp & !HIDDEN == mark);
+            scratch.drawn.push(Drawn { class, id: actor.id, painted, inside, window });
         }
     }
 
@@ -319,26 +272,15 @@ fn count(stamps: &[u8], width: usize, window: Window, mine: impl Fn(u8) -> bool)
 
 /// The tightest window around the pixels with this mark, and their number.
 fn shrink(stamps: &[u8], width: usize, window: Window, mark: u8) -> Option<(Window, usize)> {
-    let mut seen = Window {
-        x1: usize::MAX,
-        y1: usize::MAX,
-        x2: 0,
-        y2: 0,
-    };
+    let mut seen = Window { x1: usize::MAX, y1: usize::MAX, x2: 0, y2: 0 };
     let mut total = 0;
     for y in window.y1..window.y2 {
         let row = &stamps[y * width + window.x1..y * width + window.x2];
         let Some(first) = row.iter().position(|stamp| *stamp == mark) else {
             continue;
         };
-        let last = row
-            .iter()
-            .rposition(|stamp| *stamp == mark)
-            .unwrap_or(first);
-        total += row[first..=last]
-            .iter()
-            .filter(|stamp| **stamp == mark)
-            .count();
+        let last = row.iter().rposition(|stamp| *stamp == mark).unwrap_or(first);
+        total += row[first..=last].iter().filter(|stamp| **stamp == mark).count();
         seen.x1 = seen.x1.min(window.x1 + first);
         seen.x2 = seen.x2.max(window.x1 + last + 1);
         seen.y1 = seen.y1.min(y);

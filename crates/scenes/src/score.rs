@@ -85,10 +85,7 @@ pub struct Scorer {
 impl Scorer {
     /// A scorer for these classes, whose precision and recall are told at a confidence of 0.5.
     pub fn new<S: Into<String>>(class_names: impl IntoIterator<Item = S>) -> Self {
-        let class = |name: S| Class {
-            name: name.into(),
-            ..Class::default()
-        };
+        let class = |name: S| Class { name: name.into(), ..Class::default() };
         Self {
             classes: class_names.into_iter().map(class).collect(),
             confidence: 0.5,
@@ -139,9 +136,7 @@ impl Scorer {
             } else if excused(truths, detection) {
                 continue;
             }
-            self.classes[usize::from(detection.class)]
-                .found
-                .push((detection.score, matched.is_some()));
+            self.classes[usize::from(detection.class)].found.push((detection.score, matched.is_some()));
         }
     }
 
@@ -183,17 +178,11 @@ fn at(found: &[(f32, bool)], confidence: f32) -> (u64, u64) {
     found
         .iter()
         .filter(|(score, _)| *score >= confidence)
-        .fold((0, 0), |(hits, claims), (_, hit)| {
-            (hits + u64::from(*hit), claims + 1)
-        })
+        .fold((0, 0), |(hits, claims), (_, hit)| (hits + u64::from(*hit), claims + 1))
 }
 
 fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// Area under the interpolated curve; `found` is sorted, best first.
@@ -216,11 +205,7 @@ fn average_precision(found: &[(f32, bool)], truths: u64) -> f64 {
 }
 
 fn is_box(b: &ScoredBox) -> bool {
-    [b.score, b.x1, b.y1, b.x2, b.y2]
-        .iter()
-        .all(|v| v.is_finite())
-        && b.x1 <= b.x2
-        && b.y1 <= b.y2
+    [b.score, b.x1, b.y1, b.x2, b.y2].iter().all(|v| v.is_finite()) && b.x1 <= b.x2 && b.y1 <= b.y2
 }
 
 /// The truth of its class that a detection overlaps most and nothing has matched yet.
@@ -244,19 +229,12 @@ fn best_free(truths: &[Truth], taken: &[bool], detection: &ScoredBox) -> Option<
 
 fn excused(truths: &[Truth], detection: &ScoredBox) -> bool {
     truths.iter().any(|truth| {
-        truth.ignore
-            && truth.class == detection.class
-            && shared(truth, detection) >= OVERLAP * area_of(detection)
+        truth.ignore && truth.class == detection.class && shared(truth, detection) >= OVERLAP * area_of(detection)
     })
 }
 
 fn shared(t: &Truth, d: &ScoredBox) -> f32 {
-    area(
-        t.x1.max(d.x1),
-        t.y1.max(d.y1),
-        t.x2.min(d.x2),
-        t.y2.min(d.y2),
-    )
+    area(t.x1.max(d.x1), t.y1.max(d.y1), t.x2.min(d.x2), t.y2.min(d.y2))
 }
 
 fn area(x1: f32, y1: f32, x2: f32, y2: f32) -> f32 {

@@ -25,11 +25,7 @@ impl Sensor {
         Self {
             strength: rng.below(TILES),
             drift: rng.range(2.0, 9.0),
-            shake: if rng.chance(0.5) {
-                rng.range(0.3, 2.2)
-            } else {
-                0.0
-            },
+            shake: if rng.chance(0.5) { rng.range(0.3, 2.2) } else { 0.0 },
             phase: rng.unit(),
         }
     }

@@ -96,16 +96,9 @@ fn under_way(lane: &Lane, rng: &mut Rng, elapsed: f32, id: u64) -> Option<Actor>
     let mut time = elapsed;
     let mut moving = true;
     if rng.chance(lane.linger) {
-        let (stop, pause) = (
-            rng.range(0.25, 0.75) * length / speed,
-            rng.range(4.0, PAUSE),
-        );
+        let (stop, pause) = (rng.range(0.25, 0.75) * length / speed, rng.range(4.0, PAUSE));
         moving = time < stop || time > stop + pause;
-        time = if time < stop {
-            time
-        } else {
-            (time - pause).max(stop)
-        };
+        time = if time < stop { time } else { (time - pause).max(stop) };
     }
     let covered = time * speed;
     if covered > length {

@@ -7,17 +7,13 @@ use proptest::prelude::*;
 
 fn frame(scene: &Scene, number: u64) -> (Vec<u8>, Vec<Truth>) {
     let mut picture = vec![0; scene.size().bytes()];
-    let truths = scene
-        .render(number, &mut picture)
-        .expect("the buffer has the scene's size");
+    let truths = scene.render(number, &mut picture).expect("the buffer has the scene's size");
     (picture, truths)
 }
 
 /// FNV-1a: enough to notice a changed pixel, short enough to read here.
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |h, b| {
-        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01B3)
-    })
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01B3))
 }
 
 #[test]
@@ -39,22 +35,12 @@ fn known_frames_never_change() {
 
 #[test]
 fn a_frame_does_not_depend_on_those_rendered_before() {
-    let (a, b) = (
-        Scene::new(5, 2, Size::default()),
-        Scene::new(5, 2, Size::default()),
-    );
+    let (a, b) = (Scene::new(5, 2, Size::default()), Scene::new(5, 2, Size::default()));
     let mut scratch = Scratch::default();
     let mut picture = vec![0; a.size().bytes()];
     for number in [900, 3, 77] {
-        let truths = a
-            .render_with(&mut scratch, number, &mut picture)
-            .expect("sized")
-            .to_vec();
-        assert_eq!(
-            (picture.clone(), truths),
-            frame(&b, number),
-            "frame {number}"
-        );
+        let truths = a.render_with(&mut scratch, number, &mut picture).expect("sized").to_vec();
+        assert_eq!((picture.clone(), truths), frame(&b, number), "frame {number}");
     }
 }
 
@@ -64,66 +50,31 @@ fn a_scratch_serves_cameras_of_any_size() {
     for (width, height) in [(640, 360), (64, 64), (1280, 720), (321, 199)] {
         let scene = Scene::new(3, 1, Size { width, height });
         let mut picture = vec![0; scene.size().bytes()];
-        let truths = scene
-            .render_with(&mut scratch, 40, &mut picture)
-            .expect("sized")
-            .to_vec();
+        let truths = scene.render_with(&mut scratch, 40, &mut picture).expect("sized").to_vec();
         assert_eq!((picture, truths), frame(&scene, 40), "{width}x{height}");
     }
 }
 
 #[test]
 fn a_buffer_of_the_wrong_length_is_refused_not_overrun() {
-    let scene = Scene::new(
-        1,
-        1,
-        Size {
-            width: 64,
-            height: 64,
-        },
-    );
+    let scene = Scene::new(1, 1, Size { width: 64, height: 64 });
     let refused = scene.render(0, &mut [0; 100]);
-    assert_eq!(
-        refused,
-        Err(WrongLength {
-            expected: 64 * 64 * 3,
-            got: 100
-        })
-    );
+    assert_eq!(refused, Err(WrongLength { expected: 64 * 64 * 3, got: 100 }));
 }
 
 #[test]
 fn sizes_beyond_the_range_are_moved_into_it() {
-    let scene = Scene::new(
-        1,
-        1,
-        Size {
-            width: 0,
-            height: 7,
-        },
-    );
-    assert_eq!(
-        scene.size(),
-        Size {
-            width: 64,
-            height: 64
-        }
-    );
+    let scene = Scene::new(1, 1, Size { width: 0, height: 7 });
+    assert_eq!(scene.size(), Size { width: 64, height: 64 });
 }
 
 #[test]
 fn cameras_differ_and_every_kind_of_place_occurs() {
-    let size = Size {
-        width: 160,
-        height: 90,
-    };
+    let size = Size { width: 160, height: 90 };
     let scenes: Vec<_> = (0..40).map(|camera| Scene::new(1, camera, size)).collect();
     let kinds: HashSet<Kind> = scenes.iter().map(Scene::kind).collect();
     assert_eq!(kinds.len(), 5, "{kinds:?}");
-    let pictures: HashSet<_> = scenes
-        .iter()
-        .map(|scene| hash(&frame(scene, 0).0))
-        .collect();
+    let pictures: HashSet<_> = scenes.iter().map(|scene| hash(&frame(scene, 0).0)).collect();
     assert_eq!(pictures.len(), scenes.len());
 }
 
@@ -136,9 +87,7 @@ fn every_class_is_met_often_and_most_of_it_counts() {
         let scene = Scene::new(2, camera, Size::default());
         let mut picture = vec![0; scene.size().bytes()];
         for number in [0, 500, 1000] {
-            let truths = scene
-                .render_with(&mut scratch, number, &mut picture)
-                .expect("sized");
+            let truths = scene.render_with(&mut scratch, number, &mut picture).expect("sized");
             for truth in truths {
                 ignored += u32::from(truth.ignore);
                 *met.entry(truth.class).or_default() += u32::from(!truth.ignore);
@@ -148,10 +97,7 @@ fn every_class_is_met_often_and_most_of_it_counts() {
     for class in 0..CLASSES.len() as u8 {
         assert!(met.get(&class).is_some_and(|count| *count > 60), "{met:?}");
     }
-    assert!(
-        ignored * 3 < met.values().sum::<u32>(),
-        "{ignored} ignored of {met:?}"
-    );
+    assert!(ignored * 3 < met.values().sum::<u32>(), "{ignored} ignored of {met:?}");
 }
 
 #[test]

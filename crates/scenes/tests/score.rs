@@ -4,34 +4,15 @@ use omma_scenes::{ScoredBox, Scorer, Truth};
 use proptest::prelude::*;
 
 fn truth(class: u8, x: f32) -> Truth {
-    Truth {
-        class,
-        x1: x,
-        y1: 0.0,
-        x2: x + 10.0,
-        y2: 10.0,
-        visible: 1.0,
-        ignore: false,
-        id: 0,
-    }
+    Truth { class, x1: x, y1: 0.0, x2: x + 10.0, y2: 10.0, visible: 1.0, ignore: false, id: 0 }
 }
 
 fn ignored(class: u8, x: f32) -> Truth {
-    Truth {
-        ignore: true,
-        ..truth(class, x)
-    }
+    Truth { ignore: true, ..truth(class, x) }
 }
 
 fn said(class: u8, score: f32, x: f32) -> ScoredBox {
-    ScoredBox {
-        class,
-        score,
-        x1: x,
-        y1: 0.0,
-        x2: x + 10.0,
-        y2: 10.0,
-    }
+    ScoredBox { class, score, x1: x, y1: 0.0, x2: x + 10.0, y2: 10.0 }
 }
 
 fn scorer() -> Scorer {
@@ -50,42 +31,16 @@ fn average_precision_by_hand() {
     let three = [truth(0, 0.0), truth(0, 100.0), truth(0, 200.0)];
     // (what it shows, truths, detections, AP worked out on paper)
     let cases: &[(&str, &[Truth], &[ScoredBox], f64)] = &[
-        (
-            "all found",
-            &three,
-            &[said(0, 0.9, 0.0), said(0, 0.8, 100.0), said(0, 0.7, 200.0)],
-            1.0,
-        ),
+        ("all found", &three, &[said(0, 0.9, 0.0), said(0, 0.8, 100.0), said(0, 0.7, 200.0)], 1.0),
         ("nothing said", &three, &[], 0.0),
-        (
-            "one of three found",
-            &three,
-            &[said(0, 0.9, 0.0)],
-            1.0 / 3.0,
-        ),
-        (
-            "an error ranked last costs nothing",
-            &three[..1],
-            &[said(0, 0.9, 0.0), said(0, 0.1, 50.0)],
-            1.0,
-        ),
-        (
-            "an error ranked first halves it",
-            &three[..1],
-            &[said(0, 0.1, 0.0), said(0, 0.9, 50.0)],
-            0.5,
-        ),
+        ("one of three found", &three, &[said(0, 0.9, 0.0)], 1.0 / 3.0),
+        ("an error ranked last costs nothing", &three[..1], &[said(0, 0.9, 0.0), said(0, 0.1, 50.0)], 1.0),
+        ("an error ranked first halves it", &three[..1], &[said(0, 0.1, 0.0), said(0, 0.9, 50.0)], 0.5),
         (
             // Ranked: right (p 1, r 1/3), wrong, right (p 2/3, r 2/3), wrong, right (p 3/5, r 1).
             "right and wrong by turns",
             &three,
-            &[
-                said(0, 0.9, 0.0),
-                said(0, 0.8, 50.0),
-                said(0, 0.7, 100.0),
-                said(0, 0.6, 150.0),
-                said(0, 0.5, 200.0),
-            ],
+            &[said(0, 0.9, 0.0), said(0, 0.8, 50.0), said(0, 0.7, 100.0), said(0, 0.6, 150.0), said(0, 0.5, 200.0)],
             (1.0 + 2.0 / 3.0 + 3.0 / 5.0) / 3.0,
         ),
         (
@@ -101,55 +56,20 @@ fn average_precision_by_hand() {
             &[said(0, 0.9, 0.0), said(0, 0.8, 1.0), said(0, 0.7, 100.0)],
             0.5 + 0.5 * 2.0 / 3.0,
         ),
-        (
-            "equal scores are one step",
-            &three[..1],
-            &[said(0, 0.9, 50.0), said(0, 0.9, 0.0)],
-            0.5,
-        ),
-        (
-            "another class is no match",
-            &three[..1],
-            &[said(1, 0.9, 0.0)],
-            0.0,
-        ),
+        ("equal scores are one step", &three[..1], &[said(0, 0.9, 50.0), said(0, 0.9, 0.0)], 0.5),
+        ("another class is no match", &three[..1], &[said(1, 0.9, 0.0)], 0.0),
         // Shifted by 3 of 10: IoU 7/13 = 0.54; by 4: 6/14 = 0.43.
-        (
-            "an overlap of 0.54 matches",
-            &three[..1],
-            &[said(0, 0.9, 3.0)],
-            1.0,
-        ),
-        (
-            "an overlap of 0.43 does not",
-            &three[..1],
-            &[said(0, 0.9, 4.0)],
-            0.0,
-        ),
-        (
-            "ignored truths are not demanded",
-            &[truth(0, 0.0), ignored(0, 100.0)],
-            &[said(0, 0.9, 0.0)],
-            1.0,
-        ),
+        ("an overlap of 0.54 matches", &three[..1], &[said(0, 0.9, 3.0)], 1.0),
+        ("an overlap of 0.43 does not", &three[..1], &[said(0, 0.9, 4.0)], 0.0),
+        ("ignored truths are not demanded", &[truth(0, 0.0), ignored(0, 100.0)], &[said(0, 0.9, 0.0)], 1.0),
         (
             "detections on them are dropped, any number",
             &[truth(0, 0.0), ignored(0, 100.0)],
             &[said(0, 0.9, 100.0), said(0, 0.8, 101.0), said(0, 0.7, 0.0)],
             1.0,
         ),
-        (
-            "of their class only",
-            &[truth(0, 0.0), ignored(1, 100.0)],
-            &[said(0, 0.9, 100.0), said(0, 0.7, 0.0)],
-            0.5,
-        ),
-        (
-            "a demanded truth comes before an ignored",
-            &[ignored(0, 1.0), truth(0, 0.0)],
-            &[said(0, 0.9, 1.0)],
-            1.0,
-        ),
+        ("of their class only", &[truth(0, 0.0), ignored(1, 100.0)], &[said(0, 0.9, 100.0), said(0, 0.7, 0.0)], 0.5),
+        ("a demanded truth comes before an ignored", &[ignored(0, 1.0), truth(0, 0.0)], &[said(0, 0.9, 1.0)], 1.0),
     ];
     for (what, truths, detections, want) in cases {
         let got = ap(truths, detections);
@@ -168,29 +88,13 @@ fn the_better_detection_takes_the_truth_it_overlaps_most() {
 fn precision_and_recall_count_from_the_confidence_on() {
     let mut scorer = scorer().at_confidence(0.6);
     scorer.add(
-        &[
-            truth(0, 0.0),
-            truth(0, 100.0),
-            truth(1, 200.0),
-            truth(1, 300.0),
-        ],
-        &[
-            said(0, 0.9, 0.0),
-            said(0, 0.5, 100.0),
-            said(1, 0.6, 200.0),
-            said(1, 0.7, 50.0),
-        ],
+        &[truth(0, 0.0), truth(0, 100.0), truth(1, 200.0), truth(1, 300.0)],
+        &[said(0, 0.9, 0.0), said(0, 0.5, 100.0), said(1, 0.6, 200.0), said(1, 0.7, 50.0)],
     );
     let score = scorer.finish();
     assert_eq!((score.precision, score.recall), (2.0 / 3.0, 0.5));
-    assert_eq!(
-        (score.per_class[0].precision, score.per_class[0].recall),
-        (1.0, 0.5)
-    );
-    assert_eq!(
-        (score.per_class[1].precision, score.per_class[1].recall),
-        (0.5, 0.5)
-    );
+    assert_eq!((score.per_class[0].precision, score.per_class[0].recall), (1.0, 0.5));
+    assert_eq!((score.per_class[1].precision, score.per_class[1].recall), (0.5, 0.5));
     assert_eq!((score.pictures, score.truths, score.detections), (1, 4, 4));
 }
 
@@ -206,10 +110,7 @@ fn classes_without_truths_do_not_dilute_the_mean() {
 #[test]
 fn no_pictures_score_nothing() {
     let score = scorer().finish();
-    assert_eq!(
-        (score.map50, score.precision, score.recall, score.pictures),
-        (0.0, 0.0, 0.0, 0)
-    );
+    assert_eq!((score.map50, score.precision, score.recall, score.pictures), (0.0, 0.0, 0.0, 0));
 }
 
 #[test]
@@ -218,19 +119,9 @@ fn what_is_no_box_is_rejected_and_harms_nothing() {
     let good = said(0, 0.9, 0.0);
     let bad = [
         ScoredBox { class: 2, ..good },
-        ScoredBox {
-            score: f32::NAN,
-            ..good
-        },
-        ScoredBox {
-            x1: f32::INFINITY,
-            ..good
-        },
-        ScoredBox {
-            x1: 10.0,
-            x2: 0.0,
-            ..good
-        },
+        ScoredBox { score: f32::NAN, ..good },
+        ScoredBox { x1: f32::INFINITY, ..good },
+        ScoredBox { x1: 10.0, x2: 0.0, ..good },
         good,
     ];
     scorer.add(&[truth(0, 0.0), truth(9, 0.0)], &bad);
@@ -239,14 +130,7 @@ fn what_is_no_box_is_rejected_and_harms_nothing() {
 }
 
 fn pictures() -> impl Strategy<Value = Vec<Vec<Truth>>> {
-    let place = (
-        0u8..2,
-        0f32..600.0,
-        0f32..300.0,
-        5f32..80.0,
-        5f32..80.0,
-        any::<bool>(),
-    );
+    let place = (0u8..2, 0f32..600.0, 0f32..300.0, 5f32..80.0, 5f32..80.0, any::<bool>());
     let truth = place.prop_map(|(class, x, y, w, h, ignore)| Truth {
         class,
         x1: x,
@@ -261,36 +145,15 @@ fn pictures() -> impl Strategy<Value = Vec<Vec<Truth>>> {
 }
 
 fn boxes() -> impl Strategy<Value = Vec<ScoredBox>> {
-    let place = (
-        0u8..3,
-        0f32..=1.0,
-        0f32..600.0,
-        0f32..300.0,
-        0f32..80.0,
-        0f32..80.0,
-    );
+    let place = (0u8..3, 0f32..=1.0, 0f32..600.0, 0f32..300.0, 0f32..80.0, 0f32..80.0);
     prop::collection::vec(
-        place.prop_map(|(class, score, x, y, w, h)| ScoredBox {
-            class,
-            score,
-            x1: x,
-            y1: y,
-            x2: x + w,
-            y2: y + h,
-        }),
+        place.prop_map(|(class, score, x, y, w, h)| ScoredBox { class, score, x1: x, y1: y, x2: x + w, y2: y + h }),
         0..12,
     )
 }
 
 fn echo(truth: &Truth) -> ScoredBox {
-    ScoredBox {
-        class: truth.class,
-        score: 0.8,
-        x1: truth.x1,
-        y1: truth.y1,
-        x2: truth.x2,
-        y2: truth.y2,
-    }
+    ScoredBox { class: truth.class, score: 0.8, x1: truth.x1, y1: truth.y1, x2: truth.x2, y2: truth.y2 }
 }
 
 proptest! {

@@ -114,15 +114,9 @@ impl Rig {
                 ModelParts { loaded, pictures, outputs: Arc::new(Reader) }
             })
             .collect();
-        let plan = Plan {
-            engine: self.engine,
-            models: plans,
-            sinks: self.sinks,
-            routes: self.routes,
-            cameras: self.cameras,
-        };
-        let engine =
-            Engine::start(Parts { plan, cameras, clock: self.clock, sources, models, sinks, cores: 4 })?;
+        let plan =
+            Plan { engine: self.engine, models: plans, sinks: self.sinks, routes: self.routes, cameras: self.cameras };
+        let engine = Engine::start(Parts { plan, cameras, clock: self.clock, sources, models, sinks, cores: 4 })?;
         Ok(Running {
             engine,
             sources: handles,

@@ -83,7 +83,9 @@ fn simulate(arrivals: Arrivals, seed: u64) -> (f64, f64) {
     // Requests to come, the earliest first.
     let mut coming: BinaryHeap<std::cmp::Reverse<Mono>> = BinaryHeap::new();
     match arrivals {
-        Arrivals::Closed { callers } => coming.extend((0..callers).map(|n| std::cmp::Reverse(Mono(1 + 1000 * n as u64)))),
+        Arrivals::Closed { callers } => {
+            coming.extend((0..callers).map(|n| std::cmp::Reverse(Mono(1 + 1000 * n as u64))))
+        }
         Arrivals::Poisson { per_s } => coming.push(std::cmp::Reverse(Mono(1).plus(random.gap(per_s)))),
     }
     let (mut now, mut idle_since) = (Mono(1), Mono(1));
@@ -197,8 +199,11 @@ fn open_loop(per_s: f64, span: Duration, seed: u64) -> Result<f64, String> {
     let engine = engine()?;
     let (answers, mine) = crossbeam_channel::bounded(65_536);
     let listener = std::thread::spawn(move || {
-        let mut latencies: Vec<f64> =
-            mine.iter().filter(|(_, served)| *served).map(|(asked, _): (Instant, bool)| asked.elapsed().as_secs_f64() * 1e3).collect();
+        let mut latencies: Vec<f64> = mine
+            .iter()
+            .filter(|(_, served)| *served)
+            .map(|(asked, _): (Instant, bool)| asked.elapsed().as_secs_f64() * 1e3)
+            .collect();
         latencies.sort_by(f64::total_cmp);
         latencies
     });

@@ -38,7 +38,12 @@ pub fn run(options: &Options) -> Result<Figures, String> {
 }
 
 /// The added seconds of each frame, sorted.
-fn measure(options: &Options, pictures: &crate::load::Pictures, per_s: f64, span: Duration) -> Result<Vec<f64>, String> {
+fn measure(
+    options: &Options,
+    pictures: &crate::load::Pictures,
+    per_s: f64,
+    span: Duration,
+) -> Result<Vec<f64>, String> {
     let Detector { loaded, spec, outputs } = model::detector(options)?;
     let pictures_in = picture::factory(spec.clone(), PictureLimits::default()).map_err(|error| error.to_string())?;
     let rig = Rig {
@@ -56,7 +61,8 @@ fn measure(options: &Options, pictures: &crate::load::Pictures, per_s: f64, span
     let begun = Instant::now();
     let added = Arc::new(Mutex::new(Vec::new()));
     let sink = Added { begun, added: Arc::clone(&added) };
-    let engine = rig.start_into(Box::new(sink), |cameras| Box::new(Load::at(per_s, cameras, pictures.clone()).since(begun)))?;
+    let engine =
+        rig.start_into(Box::new(sink), |cameras| Box::new(Load::at(per_s, cameras, pictures.clone()).since(begun)))?;
     rest(span);
     let drained = engine.drain();
     if drained.counts.dropped_total() > 0 {

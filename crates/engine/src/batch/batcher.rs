@@ -120,8 +120,10 @@ impl<T> Batcher<T> {
             self.turn.push_back(camera.0);
         }
         self.last_arrival = self.last_arrival.max(entry.arrived);
-        self.oldest.push(entry.arrived, camera.0, queue.gone + queue.items.len() as u64);
+        let (arrived, serial) = (entry.arrived, queue.gone + queue.items.len() as u64);
         queue.items.push_back(entry);
+        self.note_arrival(arrived, camera.0, serial);
+        let queue = &mut self.cameras[camera.slot()];
         if room.is_some_and(|room| queue.items.len() > room.max(1) as usize) {
             return queue.pop().map(|evicted| evicted.item);
         }
@@ -138,9 +140,16 @@ impl<T> Batcher<T> {
             return Err(entry.item);
         }
         self.last_arrival = self.last_arrival.max(entry.arrived);
-        self.oldest.push(entry.arrived, DIRECT, self.direct.gone + self.direct.items.len() as u64);
+        let (arrived, serial) = (entry.arrived, self.direct.gone + self.direct.items.len() as u64);
         self.direct.items.push_back(entry);
+        self.note_arrival(arrived, DIRECT, serial);
         Ok(())
+    }
+
+    fn note_arrival(&mut self, at: Mono, queue: u32, serial: u64) {
+        let (cameras, direct) = (&self.cameras, &self.direct);
+        let gone = |queue: u32| if queue == DIRECT { direct.gone } else { cameras[queue as usize].gone };
+        self.oldest.push(at, queue, serial, self.waiting_stream + direct.items.len(), gone);
     }
 
     #[must_use]
@@ -177,8 +186,7 @@ impl<T> Batcher<T> {
             if waiting == 0 {
                 return Take::Empty;
             }
-            let until =
-                if waiting < self.target && !flush { self.worth_waiting_until(waiting, idle_since) } else { None };
+            let until = if waiting < self.target && !flush { self.worth_waiting_until(idle_since) } else { None };
             if let Some(until) = until.filter(|until| now < *until) {
                 return Take::WaitUntil(until);
             }
@@ -191,12 +199,12 @@ impl<T> Batcher<T> {
     }
 
     /// `None`: not at all.
-    fn worth_waiting_until(&mut self, waiting: usize, idle_since: Option<Mono>) -> Option<Mono> {
+    fn worth_waiting_until(&mut self, idle_since: Option<Mono>) -> Option<Mono> {
         let Some(idle_since) = idle_since else { return Some(Mono(u64::MAX)) };
         let (cameras, direct) = (&self.cameras, &self.direct);
         let gone = |queue: u32| if queue == DIRECT { direct.gone } else { cameras[queue as usize].gone };
         // What a frame waited while every instance was busy was no wait for company.
-        let overdue = self.oldest.get(waiting, gone)?.max(idle_since).plus(self.plan.timeout);
+        let overdue = self.oldest.get(gone)?.max(idle_since).plus(self.plan.timeout);
         let linger = (self.service / LINGER_DIVISOR).min(self.plan.timeout);
         Some(overdue.min(idle_since.max(self.last_arrival).plus(linger)))
     }

@@ -7,7 +7,8 @@ use omma_frame::Mono;
 /// Arrivals in order, cleaned lazily: an entry is over once its queue has let go of that many items.
 ///
 /// A heap was rejected: arrivals come in order already, so a queue with lazy removal is amortised O(1). It is compacted
-/// when more than half of it is over, which bounds it at twice the frames that wait.
+/// as it grows, when more than half of it is over: that bounds it at twice the frames that wait, also while nobody asks
+/// (all instances busy, every arrival overtaken by the next).
 #[derive(Default)]
 pub(super) struct Oldest {
     arrivals: VecDeque<Arrived>,
@@ -25,22 +26,28 @@ struct Arrived {
 const COMPACT_MIN: usize = 64;
 
 impl Oldest {
-    pub(super) fn push(&mut self, at: Mono, queue: u32, serial: u64) {
+    /// Adds an arrival. `gone(queue)` is how many items that queue has let go of so far; `waiting` is how many wait in
+    /// all.
+    pub(super) fn push(&mut self, at: Mono, queue: u32, serial: u64, waiting: usize, gone: impl Fn(u32) -> u64) {
         self.arrivals.push_back(Arrived { at, queue, serial });
+        if self.arrivals.len() > COMPACT_MIN.max(waiting * 2) {
+            self.arrivals.retain(|a| a.serial >= gone(a.queue));
+        }
     }
 
-    /// The oldest arrival that still waits. `gone(queue)` is how many items that queue has let go of so far; `waiting`
-    /// is how many wait in all.
-    pub(super) fn get(&mut self, waiting: usize, gone: impl Fn(u32) -> u64) -> Option<Mono> {
+    /// The oldest arrival that still waits.
+    pub(super) fn get(&mut self, gone: impl Fn(u32) -> u64) -> Option<Mono> {
         while let Some(front) = self.arrivals.front() {
             if front.serial >= gone(front.queue) {
                 break;
             }
             self.arrivals.pop_front();
         }
-        if self.arrivals.len() > COMPACT_MIN.max(waiting * 2) {
-            self.arrivals.retain(|a| a.serial >= gone(a.queue));
-        }
         self.arrivals.front().map(|front| front.at)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.arrivals.len()
     }
 }

@@ -1,13 +1,12 @@
 //! Decodes a batch's payloads into the slots of its tensor; what cannot be decoded leaves the batch by name.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use omma_frame::{DropReason, Payload};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use super::backend::Origin;
 use super::work::Pending;
+use crate::panics::caught;
 use crate::picture::{Fit, PictureDecoder, PictureDecoderFactory, PictureError};
 use crate::tensor::BatchTensor;
 
@@ -137,7 +136,7 @@ fn keep(
 
 /// A decoder that panics on a picture costs that picture, not its batch.
 fn decode(decoder: &mut dyn PictureDecoder, payload: &Payload, slot: &mut [u8]) -> Result<Fit, PictureError> {
-    catch_unwind(AssertUnwindSafe(|| decoder.decode(payload, slot))).unwrap_or_else(|_| {
+    caught(|| decoder.decode(payload, slot)).unwrap_or_else(|_| {
         Err(PictureError {
             reason: DropReason::PictureCorrupt,
             message: "the picture decoder panicked on it".to_owned(),

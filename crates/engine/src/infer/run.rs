@@ -1,10 +1,9 @@
 //! Runs one prepared batch and gives every frame of it an outcome: its own output, or its own named failure.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use omma_frame::{DropReason, Outcome, Output};
 
 use super::backend::{Backend, BackendError, BatchInput, BatchLimit, Reply};
+use crate::panics::caught;
 use crate::picture::Fit;
 use crate::tensor::TensorView;
 
@@ -75,7 +74,7 @@ impl Reply for Collector<'_> {
             *outcome = Some(if items.len() < tensors.len() {
                 unreadable("an output's values do not fill its shape")
             } else {
-                match catch_unwind(AssertUnwindSafe(|| (self.read)(&items, fit))) {
+                match caught(|| (self.read)(&items, fit)) {
                     Ok(Ok(output)) => Outcome::Inferred(output),
                     Ok(Err(message)) => unreadable(&message),
                     Err(_) => unreadable("the output decoder panicked on it"),
@@ -91,6 +90,13 @@ impl Reply for Collector<'_> {
     }
 }
 
+/// What a backend's panic comes to: its instance is not to be trusted any more.
+#[must_use]
+pub fn panicked(said: &str) -> BackendError {
+    let message = format!("the backend panicked: {said}");
+    BackendError { reason: DropReason::BackendPanicked, message, reopen: true }
+}
+
 /// Runs the batch on a blocking backend. A panic fails the batch and asks for a new instance.
 pub fn run<'a>(
     backend: &mut dyn Backend,
@@ -100,15 +106,7 @@ pub fn run<'a>(
     read: &'a mut ReadOutputs<'a>,
 ) -> (Vec<Outcome>, Option<BackendError>) {
     let mut collector = Collector::new(read, fits, limit);
-    let ended = catch_unwind(AssertUnwindSafe(|| backend.infer(input, &mut collector))).unwrap_or_else(|panic| {
-        let said =
-            panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(BackendError {
-            reason: DropReason::BackendPanicked,
-            message: format!("the backend panicked: {}", said.unwrap_or_default()),
-            reopen: true,
-        })
-    });
+    let ended = caught(|| backend.infer(input, &mut collector)).unwrap_or_else(|said| Err(panicked(&said)));
     let outcomes = collector.finish(ended.as_ref().err());
     (outcomes, ended.err())
 }

@@ -267,15 +267,14 @@ impl Engine {
             desk.flush();
         }
         let deadline = begun + shared.plan.engine.drain_timeout;
-        // In this order: a reader that has seen the drain counts no more frames.
-        while !(shared.reading_over() && shared.in_flight() == 0) && Instant::now() < deadline {
+        while shared.busy() && Instant::now() < deadline {
             if shared.desks.iter().all(|desk| desk.waiting() == 0) {
                 shared.lifecycle.enter(Phase::Flushing);
             }
             std::thread::sleep(DRAIN_TURN);
         }
         shared.lifecycle.enter(Phase::Flushing);
-        if shared.in_flight() > 0 {
+        if shared.busy() {
             self.give_up_late();
         }
         // What no frame came out of since: the readers have heard of every settlement.
@@ -296,7 +295,7 @@ impl Engine {
         let shared = &self.shared;
         let until = Instant::now() + LATE_GRACE * 4;
         let sinks_from = Instant::now() + LATE_GRACE;
-        while shared.in_flight() > 0 && Instant::now() < until {
+        while shared.busy() && Instant::now() < until {
             let now = shared.clock.mono();
             for desk in &shared.desks {
                 let mut left = Vec::new();
@@ -307,18 +306,20 @@ impl Engine {
                 let slots = model.slots.lock();
                 let held: Vec<_> = slots.iter().filter_map(|slot| slot.take_overdue(now, Duration::ZERO)).collect();
                 drop(slots);
-                for pendings in held {
+                let ready = model.feed.iter().flat_map(Feed::take_ready).map(|prepared| prepared.pendings);
+                for pendings in held.into_iter().chain(ready) {
                     shared.fail(pendings, DropReason::Shutdown, "the engine stopped");
                 }
             }
             if Instant::now() >= sinks_from {
                 for sink in &shared.buffers {
-                    let mut left: Vec<_> = sink.current.lock().take().into_iter().collect();
+                    let current = sink.current.lock().take().map(|current| (current.delivery, current.taken));
                     let mut buffer = sink.buffer.lock();
-                    left.extend(std::iter::from_fn(|| buffer.pop()));
+                    let mut left: Vec<_> = std::iter::from_fn(|| buffer.pop()).map(|delivery| (delivery, 0)).collect();
                     drop(buffer);
-                    for delivery in left {
-                        shared.delivered(&delivery, 0, DropReason::Shutdown);
+                    left.extend(current);
+                    for (delivery, taken) in left {
+                        shared.delivered(&delivery, taken, DropReason::Shutdown);
                     }
                 }
             }

@@ -3,7 +3,10 @@
 //!
 //! How many batches are out at the same time is bounded by [`Feed`]; nothing holds a lock around a batch.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -15,9 +18,10 @@ use super::shared::Shared;
 use crate::batch::Handed;
 use crate::infer::backend::{AsyncBackend, BackendError, OwnedBatch};
 use crate::infer::prepare::{Decoders, Prepared};
-use crate::infer::run::Collector;
+use crate::infer::run::{Collector, panicked};
 use crate::infer::watch::WatchSlot;
 use crate::lifecycle::Phase;
+use crate::panics::caught;
 use crate::picture::Fit;
 use crate::post::OutputDecoder;
 use crate::tensor::TensorView;
@@ -95,6 +99,11 @@ impl Feed {
         Some(free.unwrap_or_else(|| model.prepared()))
     }
 
+    /// Prepared batches that no instance has taken yet; whoever takes them settles them.
+    pub(super) fn take_ready(&self) -> impl Iterator<Item = Prepared> + '_ {
+        self.ready.1.try_iter()
+    }
+
     /// Since when an instance has had nothing to do; `None` while all are busy. The batch being taken is not counted.
     fn idle_since(&self) -> Option<Mono> {
         let out = self.out.lock();
@@ -152,13 +161,19 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Sends the batch on its way; what comes of it is handled where it ends.
-    fn send(&self, shared: &Arc<Shared>, model: &Arc<Model>, prepared: Prepared) {
+    fn send(&self, shared: &Arc<Shared>, model: &Arc<Model>, mut prepared: Prepared) {
         let (shared, model) = (Arc::clone(shared), Arc::clone(model));
         let (backend, spare) = (Arc::clone(&self.backend), Arc::clone(&self.spare));
+        let unused = spare.lock().pop();
+        let (mut outputs, slot) = unused.unwrap_or_else(|| (model.outputs.open(), model.watched_slot()));
+        // Held from here on, not from when the executor gets to it: a drain that is out of time must find it.
+        let started = shared.clock.mono();
+        for pending in &mut prepared.pendings {
+            pending.result.timing.prepared = started;
+        }
+        slot.hold(started, std::mem::take(&mut prepared.pendings));
         self.runtime.spawn(async move {
-            let unused = spare.lock().pop();
-            let (mut outputs, slot) = unused.unwrap_or_else(|| (model.outputs.open(), model.watched_slot()));
-            let returned = request(&shared, &model, backend.as_ref(), prepared, outputs.as_mut(), &slot).await;
+            let returned = request(&shared, &model, backend.as_ref(), prepared, outputs.as_mut(), &slot, started).await;
             spare.lock().push((outputs, slot));
             if let Some(feed) = &model.feed {
                 feed.release_room(returned, shared.clock.mono());
@@ -172,24 +187,21 @@ async fn request(
     shared: &Shared,
     model: &Model,
     backend: &dyn AsyncBackend,
-    mut prepared: Prepared,
+    prepared: Prepared,
     outputs: &mut dyn OutputDecoder,
     slot: &WatchSlot,
+    started: Mono,
 ) -> Option<Prepared> {
-    let started = shared.clock.mono();
-    let frames = prepared.pendings.len();
-    for pending in &mut prepared.pendings {
-        pending.result.timing.prepared = started;
-    }
-    slot.hold(started, std::mem::take(&mut prepared.pendings));
     let Prepared { pendings: _, origins, fits, tensor } = prepared;
+    let frames = origins.len();
     let batch =
         OwnedBatch { tensor, spec: Arc::clone(&model.spec), origins, parameters: Arc::clone(&model.parameters) };
     let mut read = |views: &[TensorView<'_>], fit: &Fit| outputs.decode(views, fit).map_err(|error| error.message);
     let mut collector = Collector::new(&mut read, &fits, model.info.batch);
-    let answer = tokio::time::timeout(model.plan.deadline, backend.infer(batch, &mut collector)).await;
+    let answer = tokio::time::timeout(model.plan.deadline, guarded(|| backend.infer(batch, &mut collector))).await;
     let (batch, ended) = match answer {
-        Ok((batch, ended)) => (Some(batch), ended),
+        Ok(Ok((batch, ended))) => (Some(batch), ended),
+        Ok(Err(said)) => (None, Err(panicked(&said))),
         Err(_) => {
             let message = format!("no answer within {} ms", model.plan.deadline.as_millis());
             let error = BackendError { reason: DropReason::DeadlineExceeded, message, reopen: false };
@@ -203,4 +215,15 @@ async fn request(
     let OwnedBatch { tensor, mut origins, .. } = batch?;
     origins.clear();
     Some(Prepared { pendings: Vec::new(), origins, fits, tensor })
+}
+
+/// A request whose panic, when it is begun or while it is on its way, is an answer like any other: what it said.
+async fn guarded<'a, T>(begin: impl FnOnce() -> Pin<Box<dyn Future<Output = T> + Send + 'a>>) -> Result<T, String> {
+    let mut request = caught(begin)?;
+    std::future::poll_fn(move |context| match caught(|| request.as_mut().poll(context)) {
+        Ok(Poll::Ready(answer)) => Poll::Ready(Ok(answer)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(said) => Poll::Ready(Err(said)),
+    })
+    .await
 }

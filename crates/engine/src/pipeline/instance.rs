@@ -21,6 +21,7 @@ use crate::infer::run;
 use crate::infer::watch::WatchSlot;
 use crate::infer::work::{NO_CAMERA, Work};
 use crate::lifecycle::Phase;
+use crate::panics::caught;
 use crate::picture::{Fit, PictureDecoderFactory, PictureSpec};
 use crate::plan::ModelPlan;
 use crate::post::{OutputDecoder, OutputDecoderFactory};
@@ -273,16 +274,11 @@ fn report(shared: &Shared, model: &Model, kind: &'static str, error: &BackendErr
 
 /// Opens an instance and runs the warm-up on it; a panic on the way is an error like any other.
 fn open(model: &Model, number: usize) -> Result<Box<dyn Backend>, BackendError> {
-    let panicked = || BackendError {
-        reason: DropReason::BackendPanicked,
-        message: "the backend panicked while it was opened".to_owned(),
-        reopen: true,
-    };
-    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match &model.opener {
+    let opened = caught(|| match &model.opener {
         Opener::Blocking(open) => open(number),
         Opener::Async(_) => Err(BackendError::batch("this backend has no instances")),
-    }));
-    let mut backend = opened.map_err(|_| panicked())??;
+    });
+    let mut backend = opened.map_err(|said| run::panicked(&format!("while it was opened, {said}")))??;
     if model.plan.warmup_batches > 0 {
         warm_up(model, backend.as_mut())?;
     }
@@ -324,7 +320,8 @@ fn reopen(shared: &Shared, model: &Model, number: usize) -> Option<Box<dyn Backe
         }
         let mut left = pause;
         while !left.is_zero() {
-            if shared.lifecycle.phase() >= Phase::Flushing {
+            // Until the very end: frames that wait for it are given up when the drain's time is over, not before.
+            if shared.lifecycle.phase() == Phase::Stopped {
                 return None;
             }
             let slice = left.min(REOPEN_PAUSE_MIN);

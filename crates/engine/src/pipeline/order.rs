@@ -15,6 +15,7 @@ use crate::cameras::{Camera, Delivery as Policy};
 use crate::infer::work::{Destination, Pending};
 use crate::lifecycle::Phase;
 use crate::post::reorder::Reorder;
+use crate::report::Level;
 use crate::sink::buffer::Delivery;
 
 /// Results gathered before they are handed on.
@@ -101,25 +102,44 @@ fn hand_over(shared: &Shared, outgoing: &mut [[Vec<FrameResult>; 2]], cameras: &
                 results.clear();
                 continue;
             }
+            // What several sinks hold is evicted as a whole, so it comes in parts of a quarter of the smallest buffer.
+            let smallest =
+                sinks.iter().map(|sink| shared.plan.sinks[*sink].buffer_frames_max).min().unwrap_or_default();
+            let part = if sinks.len() > 1 { (smallest / 4).max(1) } else { usize::MAX };
+            while results.len() > part {
+                let rest = results.split_off(part);
+                deliver(shared, std::mem::replace(results, rest), droppable == 1, sinks);
+            }
             let capacity = results.len();
             let results = std::mem::replace(results, Vec::with_capacity(capacity));
-            let mut delivery = Some(Arc::new(Delivery::new(results, droppable == 1, sinks.len())));
-            for (place, sink) in sinks.iter().enumerate() {
-                // The last sink gets the last reference, so that a single sink's results can be merged in its buffer.
-                let mine = if place + 1 == sinks.len() { delivery.take() } else { delivery.clone() };
-                let Some(mine) = mine else { continue };
-                let buffer = &shared.buffers[*sink];
-                let evicted = {
-                    let mut inner = buffer.buffer.lock();
-                    let evicted = inner.push(mine);
-                    shared.metrics.sinks[*sink].buffered.store(inner.frames() as u64, Ordering::Relaxed);
-                    evicted
-                };
-                buffer.filled.notify_one();
-                for delivery in evicted {
-                    shared.delivered(&delivery, 0, DropReason::SinkFull);
-                }
-            }
+            deliver(shared, results, droppable == 1, sinks);
+        }
+    }
+}
+
+fn deliver(shared: &Shared, results: Vec<FrameResult>, droppable: bool, sinks: &[usize]) {
+    let mut delivery = Some(Arc::new(Delivery::new(results, droppable, sinks.len())));
+    for (place, sink) in sinks.iter().enumerate() {
+        // The last sink gets the last reference, so that a single sink's results can be merged in its buffer.
+        let mine = if place + 1 == sinks.len() { delivery.take() } else { delivery.clone() };
+        let Some(mine) = mine else { continue };
+        let buffer = &shared.buffers[*sink];
+        let evicted = {
+            let mut inner = buffer.buffer.lock();
+            let evicted = inner.push(mine);
+            shared.metrics.sinks[*sink].buffered.store(inner.frames() as u64, Ordering::Relaxed);
+            evicted
+        };
+        buffer.filled.notify_one();
+        if !evicted.is_empty() {
+            let plan = &shared.plan.sinks[*sink];
+            shared.reports.say(Level::Warning, &format!("sink {}", plan.name), "full", || {
+                let frames = plan.buffer_frames_max;
+                format!("the buffer of {frames} frames is full: the oldest results of `latest` cameras are dropped")
+            });
+        }
+        for delivery in evicted {
+            shared.delivered(&delivery, 0, DropReason::SinkFull);
         }
     }
 }

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use omma_frame::{Arrival, CameraIndex, DropReason, Settlement};
+use omma_frame::{Arrival, CameraIndex, DropReason, Fate, Settlement};
 
 use super::engine::SourcePart;
 use super::shared::Shared;
 use crate::batch::Entry;
 use crate::infer::work::Work;
 use crate::lifecycle::Phase;
+use crate::panics::caught;
 use crate::report::Level;
 use crate::shard::{Admitted, Pressure, Shards};
-use crate::source::{Demand, Polled};
+use crate::source::{Demand, Polled, SourceError};
 
 /// The most frames that one poll of one source may bring.
 const POLL_FRAMES_MAX: usize = 4096;
@@ -31,19 +32,53 @@ pub(super) struct Reader {
     pub(super) sources: Vec<SourcePart>,
 }
 
+/// Which cameras a poll may read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Among {
+    /// Those whose bounds no single poll can break.
+    Loose,
+    /// The `every` cameras of a route that has less room left than a poll could bring.
+    Route(usize),
+}
+
 /// The demand of one poll, answered from the shards' own counts.
 struct Room<'a> {
     shards: &'a Shards,
     pressure: &'a Pressure,
+    among: Among,
+    total: usize,
 }
 
 impl Demand for Room<'_> {
     fn room(&self, camera: CameraIndex) -> usize {
-        self.shards.room(camera, self.pressure)
+        let among = match self.shards.every_route(camera) {
+            Some(route) if self.shards.route_left(route, self.pressure) < POLL_FRAMES_MAX => Among::Route(route),
+            _ => Among::Loose,
+        };
+        if among == self.among { self.shards.room(camera, self.pressure) } else { 0 }
     }
 
     fn total(&self) -> usize {
-        POLL_FRAMES_MAX
+        self.total
+    }
+}
+
+/// What the reader knows of one of its sources.
+struct Known {
+    open: bool,
+    latest: bool,
+    /// Routes of its `every` cameras.
+    routes: Vec<usize>,
+}
+
+impl Known {
+    fn new(part: &SourcePart, shards: &Shards) -> Self {
+        let every = |camera: &CameraIndex| shards.every_route(*camera);
+        let mut routes: Vec<usize> = part.cameras.iter().filter_map(every).collect();
+        routes.sort_unstable();
+        routes.dedup();
+        let latest = part.cameras.iter().any(|camera| shards.every_route(*camera).is_none());
+        Self { open: true, latest, routes }
     }
 }
 
@@ -62,20 +97,25 @@ impl Reader {
             }
         }
         let inbox = &shared.inboxes[self.number];
-        let mut open = vec![true; self.sources.len()];
+        let mut known: Vec<Known> = self.sources.iter().map(|part| Known::new(part, &shards)).collect();
+        let mut first = 0;
         let mut settled: Vec<Settlement> = Vec::new();
         let mut for_source: Vec<Vec<Settlement>> = vec![Vec::new(); self.sources.len()];
         let mut arrivals: Vec<Arrival> = Vec::new();
         let mut admitted: Vec<Vec<Admitted>> = Vec::new();
         admitted.resize_with(plan.models.len(), Vec::new);
         let mut evicted: Vec<Work> = Vec::new();
+        // Readers and routes that share a sink share its buffer.
+        let share = |sink: usize| {
+            let routes = plan.routes.iter().filter(|sinks| sinks.contains(&sink)).count();
+            plan.sinks[sink].buffer_frames_max / (shared.inboxes.len() * routes.max(1))
+        };
         let mut pressure = Pressure {
             model_full: vec![false; plan.models.len()],
             route_frames_max: plan
                 .routes
                 .iter()
-                .map(|sinks| sinks.iter().map(|sink| plan.sinks[*sink].buffer_frames_max).min().unwrap_or(usize::MAX))
-                .map(|frames| (frames / shared.inboxes.len()).max(1))
+                .map(|sinks| sinks.iter().map(|sink| share(*sink)).min().unwrap_or(usize::MAX).max(1))
                 .collect(),
         };
         let mut pause = plan.engine.poll_pause_min;
@@ -94,38 +134,48 @@ impl Reader {
                 for (full, (model, desk)) in pressure.model_full.iter_mut().zip(plan.models.iter().zip(&shared.desks)) {
                     *full = desk.waiting() >= model.waiting_frames_max;
                 }
-                for (number, part) in self.sources.iter_mut().enumerate() {
-                    if !open[number] {
-                        continue;
-                    }
-                    arrivals.clear();
-                    let demand = Room { shards: &shards, pressure: &pressure };
-                    match part.source.poll(&demand, &mut arrivals) {
-                        Ok(Polled::Open) => {}
-                        Ok(Polled::Ended) => open[number] = false,
-                        Err(error) => {
-                            shared.metrics.readers.source_errors.fetch_add(1, Ordering::Relaxed);
-                            let table = shared.cameras.snapshot();
-                            let subject = match error.camera.and_then(|camera| table.get(camera.slot())) {
-                                Some(camera) => format!("camera {}", camera.plan.id),
-                                None => format!("source {}", error.source),
-                            };
-                            shared.reports.say(Level::Warning, &subject, "source", || error.to_string());
-                        }
-                    }
-                    brought += arrivals.len();
-                    let (now, unix) = (shared.clock.mono(), shared.clock.unix());
-                    for arrival in arrivals.drain(..) {
-                        match shards.admit(arrival, now, unix) {
-                            Ok(frame) => admitted[frame.model].push(frame),
-                            Err(Some(settlement)) => for_source[number].push(settlement),
-                            Err(None) => {
-                                shared.metrics.readers.ledger_violations.fetch_add(1, Ordering::Relaxed);
-                                shared.reports.say(Level::Error, &format!("source {number}"), "camera", || {
-                                    "delivered a frame of a camera that this reader does not own; it is not counted".to_owned()
-                                });
+                // Each turn another source is asked first, so that none always finds the room taken.
+                first = (first + 1) % self.sources.len().max(1);
+                for number in (first..self.sources.len()).chain(0..first) {
+                    let mut poll = |among, total, shards: &mut Shards, known: &mut Known| {
+                        let demand = Room { shards, pressure: &pressure, among, total };
+                        self.poll(number, known, &demand, &mut arrivals);
+                        brought += arrivals.len();
+                        let (now, unix) = (shared.clock.mono(), shared.clock.unix());
+                        for arrival in arrivals.drain(..) {
+                            let (camera, bytes) = (arrival.camera, arrival.payload.byte_len());
+                            match shards.admit(arrival, now, unix) {
+                                Ok(frame) => admitted[frame.model].push(frame),
+                                Err(settlement) => {
+                                    self.refused(number, camera, bytes, settlement.as_ref());
+                                    for_source[number].extend(settlement);
+                                }
                             }
                         }
+                    };
+                    let known = &mut known[number];
+                    // A poll may not bring more than its cameras' route has room for, and a route's narrow room may
+                    // not narrow the other cameras': such a route is polled for itself.
+                    let left = |route: usize, shards: &Shards| shards.route_left(route, &pressure);
+                    let loose = |shards: &Shards, routes: &[usize]| {
+                        routes.iter().any(|route| left(*route, shards) >= POLL_FRAMES_MAX)
+                    };
+                    let mut polled = false;
+                    if known.open && (known.latest || loose(&shards, &known.routes)) {
+                        poll(Among::Loose, POLL_FRAMES_MAX, &mut shards, known);
+                        polled = true;
+                    }
+                    for place in 0..known.routes.len() {
+                        let route = known.routes[place];
+                        let left = left(route, &shards);
+                        if known.open && (1..POLL_FRAMES_MAX).contains(&left) {
+                            poll(Among::Route(route), left, &mut shards, known);
+                            polled = true;
+                        }
+                    }
+                    if known.open && !polled {
+                        // Nothing has room: the source still keeps its connections and finds its end.
+                        poll(Among::Loose, 0, &mut shards, known);
                     }
                 }
                 shared.metrics.readers.polls.fetch_add(1, Ordering::Relaxed);
@@ -143,20 +193,13 @@ impl Reader {
                     for_source[source_of[settlement.camera.slot()]].push(settlement);
                 }
             }
-            for (part, settlements) in self.sources.iter_mut().zip(&mut for_source) {
-                if settlements.is_empty() {
-                    continue;
-                }
-                if let Err(error) = part.source.settle(settlements) {
-                    shared.metrics.readers.source_errors.fetch_add(1, Ordering::Relaxed);
-                    let subject = format!("source {}", error.source);
-                    shared.reports.say(Level::Warning, &subject, "settle", || error.to_string());
-                }
+            for (number, settlements) in for_source.iter_mut().enumerate().filter(|(_, some)| !some.is_empty()) {
+                self.settle(number, &mut known[number], settlements);
                 settlements.clear();
             }
             inbox.in_flight.store(shards.in_flight(), Ordering::Release);
-            inbox.reading_over.store(phase != Phase::Running, Ordering::Release);
-            let ended = open.iter().all(|open| !open);
+            inbox.quiet.store(phase > Phase::Running, Ordering::Release);
+            let ended = known.iter().all(|known| !known.open);
             inbox.ended.store(ended, Ordering::Release);
             if phase == Phase::Stopped && inbox.settlements.lock().is_empty() {
                 return;
@@ -174,5 +217,77 @@ impl Reader {
             };
             std::thread::sleep(pause);
         }
+    }
+    /// Polls a source. One that panics is given up: what it is in the middle of is not known.
+    fn poll(&mut self, number: usize, known: &mut Known, demand: &Room<'_>, arrivals: &mut Vec<Arrival>) {
+        let source = &mut self.sources[number].source;
+        match caught(|| source.poll(demand, arrivals)) {
+            Ok(Ok(Polled::Open)) => {}
+            Ok(Ok(Polled::Ended)) => known.open = false,
+            Ok(Err(error)) => self.failed(&error, "source"),
+            Err(said) => self.panicked(number, known, &said),
+        }
+    }
+
+    /// Tells a source what became of its frames; one that has been given up still hears it, and may acknowledge.
+    fn settle(&mut self, number: usize, known: &mut Known, settlements: &[Settlement]) {
+        let source = &mut self.sources[number].source;
+        match caught(|| source.settle(settlements)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.failed(&error, "settle"),
+            Err(said) => self.panicked(number, known, &said),
+        }
+    }
+
+    fn failed(&self, error: &SourceError, kind: &'static str) {
+        let shared = &self.shared;
+        shared.metrics.readers.source_errors.fetch_add(1, Ordering::Relaxed);
+        let table = shared.cameras.snapshot();
+        let subject = match error.camera.and_then(|camera| table.get(camera.slot())) {
+            Some(camera) => format!("camera {}", camera.plan.id),
+            None => format!("source {}", error.source),
+        };
+        shared.reports.say(Level::Warning, &subject, kind, || error.to_string());
+    }
+
+    fn panicked(&self, number: usize, known: &mut Known, said: &str) {
+        let shared = &self.shared;
+        known.open = false;
+        shared.metrics.readers.source_errors.fetch_add(1, Ordering::Relaxed);
+        let table = shared.cameras.snapshot();
+        let cameras = &self.sources[number].cameras;
+        shared.reports.say(Level::Error, &self.name(number), "panic", || {
+            let first = cameras.first().and_then(|camera| table.get(camera.slot()));
+            let first = first.map_or(String::new(), |camera| format!(" ({}, ...)", camera.plan.id));
+            format!("it panicked and is given up, its {} camera(s){first} deliver no more: {said}", cameras.len())
+        });
+    }
+
+    /// Says what was wrong with a frame that was not let in. Repetitions are no fault of a picture and only counted.
+    fn refused(&self, number: usize, camera: CameraIndex, bytes: usize, settlement: Option<&Settlement>) {
+        let shared = &self.shared;
+        let Some(settlement) = settlement else {
+            shared.metrics.readers.ledger_violations.fetch_add(1, Ordering::Relaxed);
+            shared.reports.say(Level::Error, &self.name(number), "camera", || {
+                "delivered a frame of a camera that this reader does not own; it is not counted".to_owned()
+            });
+            return;
+        };
+        let Fate::Dropped(reason @ (DropReason::PayloadEmpty | DropReason::PayloadTooLarge)) = settlement.fate else {
+            return;
+        };
+        let table = shared.cameras.snapshot();
+        let subject = format!("camera {}", table[camera.slot()].plan.id);
+        shared.reports.say(Level::Warning, &subject, reason.name(), || match reason {
+            DropReason::PayloadEmpty => format!("frame {}: no bytes", settlement.sequence),
+            _ => {
+                let most = shared.plan.engine.payload_bytes_max;
+                format!("frame {}: {bytes} bytes, expected at most {most}", settlement.sequence)
+            }
+        });
+    }
+
+    fn name(&self, number: usize) -> String {
+        format!("source {number} of reader {}", self.number)
     }
 }

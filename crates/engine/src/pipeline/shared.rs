@@ -52,8 +52,8 @@ pub(super) struct Inbox {
     pub(super) settlements: Mutex<Vec<Settlement>>,
     /// Frames that the reader has admitted and not yet seen settled; it alone writes.
     pub(super) in_flight: AtomicUsize,
-    /// It has seen that nothing more is to be read: from then on `in_flight` counts every frame that it ever admitted.
-    pub(super) reading_over: std::sync::atomic::AtomicBool,
+    /// It has seen the drain begin and brings nothing more: from then on `in_flight` only falls.
+    pub(super) quiet: std::sync::atomic::AtomicBool,
     /// Its sources have all ended.
     pub(super) ended: std::sync::atomic::AtomicBool,
 }
@@ -63,7 +63,17 @@ pub(super) struct SinkBuffer {
     pub(super) buffer: Mutex<Buffer>,
     pub(super) filled: Condvar,
     /// What the writer is publishing; taken away from it when the engine stops waiting.
-    pub(super) current: Mutex<Option<Arc<Delivery>>>,
+    pub(super) current: Mutex<Option<Publication>>,
+}
+
+/// A delivery in its sink's hands.
+pub(super) struct Publication {
+    pub(super) delivery: Arc<Delivery>,
+    /// Results from its front that are published.
+    pub(super) taken: usize,
+    pub(super) since: Mono,
+    /// Whether it has been said that the sink is stuck with it.
+    pub(super) told: bool,
 }
 
 impl SinkBuffer {
@@ -218,10 +228,10 @@ impl Shared {
         self.inboxes.iter().map(|inbox| inbox.in_flight.load(Ordering::Acquire)).sum()
     }
 
-    /// Whether no reader is in the middle of a turn that began before the drain, with frames not yet counted as in
-    /// flight.
-    pub(super) fn reading_over(&self) -> bool {
-        self.inboxes.iter().all(|inbox| inbox.reading_over.load(Ordering::Acquire))
+    /// Whether anything is still on its way, or may yet be brought by a reader that has not seen the drain begin.
+    pub(super) fn busy(&self) -> bool {
+        let quiet = self.inboxes.iter().all(|inbox| inbox.quiet.load(Ordering::Acquire));
+        !quiet || self.in_flight() > 0 || self.direct_in_flight() > 0
     }
 
     /// Whether every source has ended and every frame is settled.

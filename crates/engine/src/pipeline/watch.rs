@@ -1,5 +1,5 @@
 //! The watch: one thread that looks at what every instance holds, settles batches that outlive their deadline, and
-//! starts a new instance in the place of a hung one.
+//! starts a new instance in the place of a hung one. It also tells of sinks that are stuck.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +15,10 @@ use crate::report::Level;
 
 /// Hung threads that one model may leave behind; each holds its copy of the model for ever.
 const ABANDONED_MAX: u64 = 16;
+/// How long a publication may take before it is worth a word.
+const STUCK_AFTER: Duration = Duration::from_secs(2);
+const STUCK_MEANS: &str =
+    "`every` cameras of it are not read once its buffer is full, `latest` cameras lose their oldest";
 const TURN_MIN: Duration = Duration::from_millis(5);
 const TURN_MAX: Duration = Duration::from_millis(100);
 
@@ -26,6 +30,24 @@ pub(super) fn run(shared: &Arc<Shared>, models: &[Arc<Model>]) {
         for model in models.iter().filter(|model| matches!(model.opener, Opener::Blocking(_))) {
             look_at(shared, model);
         }
+        look_at_sinks(shared);
+    }
+}
+
+/// Says of a sink, once for each time, that it has been stuck for a while.
+fn look_at_sinks(shared: &Shared) {
+    let now = shared.clock.mono();
+    for (buffer, plan) in shared.buffers.iter().zip(&shared.plan.sinks) {
+        let results = match buffer.current.lock().as_mut() {
+            Some(current) if !current.told && now.since(current.since) >= STUCK_AFTER => {
+                current.told = true;
+                current.delivery.results.len() - current.taken
+            }
+            _ => continue,
+        };
+        shared.reports.say(Level::Warning, &format!("sink {}", plan.name), "stuck", || {
+            format!("has not taken {results} result(s) for {} s; {}", STUCK_AFTER.as_secs(), STUCK_MEANS)
+        });
     }
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use omma_frame::{DropReason, Outcome};
 
-use super::shared::Shared;
+use super::shared::{Publication, Shared};
 use crate::lifecycle::Phase;
 use crate::metrics::StageGatherer;
+use crate::panics::caught;
 use crate::report::Level;
 use crate::sink::buffer::Delivery;
-use crate::sink::{Retry, Sink};
+use crate::sink::{Retry, Sink, SinkError};
 
 /// How long the writer sleeps before it looks at the phase again.
 const SLEEP: Duration = Duration::from_millis(100);
@@ -50,14 +51,20 @@ impl Writer {
                 delivery
             };
             if let Some(delivery) = delivery {
-                *mine.current.lock() = Some(Arc::clone(&delivery));
+                let since = shared.clock.mono();
+                let current = Publication { delivery: Arc::clone(&delivery), taken: 0, since, told: false };
+                *mine.current.lock() = Some(current);
                 let (taken, reason) = self.publish(&delivery);
                 // Empty: the engine has stopped waiting for this publication and settled it.
-                if mine.current.lock().take().is_none() {
-                    return;
-                }
+                let Some(current) = mine.current.lock().take() else { return };
                 counters.published.fetch_add(taken as u64, Ordering::Relaxed);
                 let now = shared.clock.mono();
+                if current.told {
+                    let subject = format!("sink {}", shared.plan.sinks[self.number].name);
+                    shared.reports.say(Level::Info, &subject, "unstuck", || {
+                        format!("takes results again after {:.1} s", now.since(since).as_secs_f64())
+                    });
+                }
                 if shared.delivered(&delivery, taken, reason) {
                     for result in &delivery.results[..taken] {
                         if matches!(result.outcome, Outcome::Inferred(_)) {
@@ -82,7 +89,8 @@ impl Writer {
         let mut pause = plan.backoff_min;
         let mut at_once = 0;
         loop {
-            let error = match self.sink.publish(&delivery.results[taken..], &cameras) {
+            let published = caught(|| self.sink.publish(&delivery.results[taken..], &cameras));
+            let error = match published.unwrap_or_else(|said| Err(panicked(&plan.name, &said))) {
                 Ok(()) => {
                     if counters.failing.swap(0, Ordering::Relaxed) > 0 {
                         let subject = format!("sink {}", plan.name);
@@ -96,6 +104,11 @@ impl Writer {
             counters.retries.fetch_add(1, Ordering::Relaxed);
             let progress = error.published.min(delivery.results.len() - taken);
             taken += progress;
+            // What is published is so even if the rest never will be.
+            let Some(()) = shared.buffers[self.number].current.lock().as_mut().map(|current| current.taken = taken)
+            else {
+                return (taken, DropReason::Shutdown);
+            };
             if progress > 0 {
                 pause = plan.backoff_min;
                 at_once = 0;
@@ -131,4 +144,10 @@ impl Writer {
     fn given_up(&self) -> bool {
         self.shared.lifecycle.phase() == Phase::Stopped
     }
+}
+
+/// How far a sink that panicked had come is not known: to give it the same results again might publish them twice.
+fn panicked(name: &str, said: &str) -> SinkError {
+    let message = format!("the sink panicked: {said}");
+    SinkError { sink: name.to_owned(), published: 0, message, retry: Retry::Never }
 }

@@ -182,6 +182,19 @@ impl Shards {
         self.read_frames_max.min(state.in_flight_frames_max.saturating_sub(state.in_flight) as usize)
     }
 
+    /// The route of an `every` camera; `None` for others and strangers.
+    #[must_use]
+    pub fn every_route(&self, camera: CameraIndex) -> Option<usize> {
+        let state = self.states.get(camera.slot())?.as_ref()?;
+        (state.delivery == Delivery::Every).then_some(state.route as usize)
+    }
+
+    /// How many frames of `every` cameras this route has room for in all.
+    #[must_use]
+    pub fn route_left(&self, route: usize, pressure: &Pressure) -> usize {
+        pressure.route_frames_max[route].saturating_sub(self.every_in_flight.get(route).copied().unwrap_or_default())
+    }
+
     /// Frames admitted and not yet settled.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -78,8 +78,20 @@ impl Buffer {
         }
         self.merge_or_queue(delivery);
         while self.droppable_frames > self.frames_max {
-            let Some(oldest) = self.queue.iter().position(|waiting| waiting.droppable) else { break };
-            let Some(oldest) = self.queue.remove(oldest) else { break };
+            let excess = self.droppable_frames - self.frames_max;
+            let Some(place) = self.queue.iter().position(|waiting| waiting.droppable) else { break };
+            // What is this sink's alone gives up as many results as there are too many: after merging, the newest may
+            // be in the same delivery as the oldest. What other sinks hold too cannot be cut, and goes as a whole.
+            let own = Arc::get_mut(&mut self.queue[place]).filter(|own| own.for_one_sink());
+            let oldest = match own {
+                Some(own) if own.results.len() > excess => {
+                    Arc::new(Delivery::new(own.results.drain(..excess).collect(), true, 1))
+                }
+                _ => match self.queue.remove(place) {
+                    Some(whole) => whole,
+                    None => break,
+                },
+            };
             self.droppable_frames -= oldest.results.len();
             evicted.push(oldest);
         }
@@ -113,5 +125,66 @@ impl Buffer {
     #[must_use]
     pub fn frames(&self) -> usize {
         self.droppable_frames + self.kept_frames
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omma_frame::{CameraIndex, Mono, Outcome, Output, Size, Timing, Token, UnixNanos};
+
+    use super::*;
+
+    fn results(sequences: std::ops::Range<u64>) -> Vec<FrameResult> {
+        sequences
+            .map(|sequence| FrameResult {
+                camera: CameraIndex(0),
+                sequence,
+                token: Token::default(),
+                captured_at: UnixNanos(0),
+                size: Size::default(),
+                timing: Timing { received: Mono(1), ..Timing::default() },
+                outcome: Outcome::Inferred(Output::Nothing),
+            })
+            .collect()
+    }
+
+    fn sequences(deliveries: &[Arc<Delivery>]) -> Vec<u64> {
+        deliveries.iter().flat_map(|delivery| &delivery.results).map(|result| result.sequence).collect()
+    }
+
+    fn popped(buffer: &mut Buffer) -> Vec<u64> {
+        sequences(&std::iter::from_fn(|| buffer.pop()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_oldest_make_room_for_the_newest_and_no_more_than_needed() {
+        // (droppable, how many at a time) -> (evicted, kept) of 0..20 with room for 8
+        let table: [(bool, u64, Vec<u64>, Vec<u64>); 4] = [
+            (true, 1, (0..12).collect(), (12..20).collect()),
+            (true, 5, (0..12).collect(), (12..20).collect()),
+            (true, 20, (0..12).collect(), (12..20).collect()),
+            (false, 5, vec![], (0..20).collect()),
+        ];
+        for (droppable, step, gone, kept) in table {
+            let mut buffer = Buffer::new(8);
+            let mut evicted = Vec::new();
+            for first in (0..20).step_by(step as usize) {
+                let delivery = Delivery::new(results(first..first + step), droppable, 1);
+                evicted.extend(buffer.push(Arc::new(delivery)));
+                assert!(buffer.frames() <= 8 || !droppable);
+            }
+            assert_eq!((sequences(&evicted), popped(&mut buffer)), (gone, kept), "{step} at a time");
+            assert_eq!(buffer.frames(), 0);
+        }
+    }
+
+    #[test]
+    fn what_another_sink_holds_too_goes_as_a_whole() {
+        let mut buffer = Buffer::new(8);
+        let shared: Vec<_> = (0..3).map(|n| Arc::new(Delivery::new(results(n * 4..n * 4 + 4), true, 2))).collect();
+        let evicted: Vec<_> = shared.iter().flat_map(|delivery| buffer.push(Arc::clone(delivery))).collect();
+        assert_eq!((sequences(&evicted), popped(&mut buffer)), ((0..4).collect(), (4..12).collect()));
+        assert!(!shared[0].done(0, DropReason::SinkFull), "the other sink may still publish them");
+        assert!(shared[0].done(4, DropReason::SinkFull));
     }
 }

@@ -26,7 +26,10 @@ fn one_by_one(model: &Arc<Model>, mode: Mode) -> Rig {
 fn a_model_that_does_not_start_says_why_and_nothing_runs() {
     let table: [(Arc<Model>, &str); 5] = [
         (Model::opening(|_| Turn::Answer, |_| Opening::Fail), "model model: no such file: model.onnx"),
-        (Model::opening(|_| Turn::Answer, |_| Opening::Panic), "model model: the backend panicked while it was opened"),
+        (
+            Model::opening(|_| Turn::Answer, |_| Opening::Panic),
+            "model model: the backend panicked: while it was opened, told to panic while opening",
+        ),
         (Model::new(|_| Turn::Fail), "model model: the warm-up batch failed: out of memory"),
         (
             Model::new(|_| Turn::Panic),
@@ -63,7 +66,12 @@ fn a_failed_batch_costs_its_frames_by_name_and_the_next_one_is_served() {
     let table: [(Turn, DropReason, &str, u64); 7] = [
         (Turn::Fail, DropReason::BackendFailed, "backend_failed: out of memory", 1),
         (Turn::Break, DropReason::BackendFailed, "backend_failed: device lost", 2),
-        (Turn::Panic, DropReason::BackendPanicked, "backend_panicked: the backend panicked: told to panic on a batch", 2),
+        (
+            Turn::Panic,
+            DropReason::BackendPanicked,
+            "backend_panicked: the backend panicked: told to panic on a batch",
+            2,
+        ),
         (Turn::Count(-1), DropReason::WrongCount, "wrong_count: output `out` has shape [0, 2], expected 1", 1),
         (Turn::Count(1), DropReason::WrongCount, "wrong_count: output `out` has shape [2, 2], expected 1", 1),
         (Turn::Silence, DropReason::WrongCount, "wrong_count: the backend returned no outputs", 1),
@@ -150,7 +158,11 @@ fn a_hung_batch_is_settled_at_its_deadline_and_another_instance_goes_on() {
                 until("the hung thread has returned", || gate.waiting() == 0);
                 running.push_all(1, 40..60);
                 running.wait_settled();
-                assert_eq!(counters.instances_running.load(Ordering::Relaxed), 2, "it has left, and is not counted twice");
+                assert_eq!(
+                    counters.instances_running.load(Ordering::Relaxed),
+                    2,
+                    "it has left, and is not counted twice"
+                );
             }
             running.stop()
         };

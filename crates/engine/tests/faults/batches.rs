@@ -29,7 +29,8 @@ fn picture(camera: usize, sequence: u64) -> Picture {
 
 #[test]
 fn batched_answers_equal_single_ones_frame_by_frame() {
-    let table: [(&str, Mode, usize, fn(&Arc<Model>) -> LoadedModel); 5] = [
+    type Load = fn(&Arc<Model>) -> LoadedModel;
+    let table: [(&str, Mode, usize, Load); 5] = [
         ("one by one", Mode::Sync, 1, |model| model.blocking(Device::Cpu)),
         ("own decoder", Mode::Sync, 8, |model| model.blocking(Device::Cpu)),
         ("pool of decoders", Mode::Async, 8, |model| model.blocking(Device::Accelerator)),

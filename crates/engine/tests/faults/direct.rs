@@ -35,9 +35,8 @@ fn each_is_answered_once_with_its_own_answer_during_load() {
         rig.models[0].0.instances = Some(2);
         let running = rig.start().expect("starts");
         (0..4).for_each(|camera| running.push_all(camera, 0..200));
-        let asked: Vec<(u32, Asking)> = (0..100)
-            .map(|value| (value, ask(&running, Picture { value, ..Picture::default() })))
-            .collect();
+        let asked: Vec<(u32, Asking)> =
+            (0..100).map(|value| (value, ask(&running, Picture { value, ..Picture::default() }))).collect();
         until("all are answered", || asked.iter().all(|(_, asking)| !asking.answers().is_empty()));
         running.wait_settled();
         assert_eq!(running.stop().report.counts.published, 800, "{mode:?}");

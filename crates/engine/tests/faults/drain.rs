@@ -65,7 +65,8 @@ fn frames_read_while_the_drain_begins_are_not_forgotten() {
 
 #[test]
 fn what_a_hung_model_holds_is_left_for_later_within_the_bound() {
-    let table: [(&str, Mode, fn(&std::sync::Arc<Model>) -> LoadedModel); 3] = [
+    type Load = fn(&std::sync::Arc<Model>) -> LoadedModel;
+    let table: [(&str, Mode, Load); 3] = [
         ("sync", Mode::Sync, |model| model.blocking(Device::Cpu)),
         ("async", Mode::Async, |model| model.blocking(Device::Accelerator)),
         ("remote", Mode::Async, |model| model.remote()),

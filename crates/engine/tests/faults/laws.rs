@@ -64,8 +64,19 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         let (turns, sink_acts, frames) = faults;
         let batch = (size, size + more);
         Scenario {
-            cameras, mode, remote, readers, post_workers, instances, batch, buffer_frames_max, error_results, turns,
-            sink_acts, frames, settled,
+            cameras,
+            mode,
+            remote,
+            readers,
+            post_workers,
+            instances,
+            batch,
+            buffer_frames_max,
+            error_results,
+            turns,
+            sink_acts,
+            frames,
+            settled,
         }
     })
 }

@@ -100,7 +100,8 @@ fn a_flood_of_a_latest_camera_costs_its_own_frames_only() {
 fn a_model_that_is_stuck_holds_no_frames_of_another() {
     let gate = Gate::default();
     let mut rig = Rig::new(4, Delivery::Every, gated(&gate).blocking(Device::Cpu));
-    rig.models.push((omma_testkit::engine_rig::model_plan("second"), Model::new(|_| Turn::Answer).blocking(Device::Cpu)));
+    rig.models
+        .push((omma_testkit::engine_rig::model_plan("second"), Model::new(|_| Turn::Answer).blocking(Device::Cpu)));
     rig.cameras[2].model = 1;
     rig.cameras[3].model = 1;
     let running = rig.start().expect("starts");

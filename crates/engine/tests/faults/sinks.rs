@@ -65,7 +65,7 @@ fn the_bound_of_every_cameras_holds_for_each_reader_and_does_not_slow_latest_cam
     let mut rig = rig(24, Delivery::Every);
     rig.engine.readers = 3;
     rig.sinks = vec![sink_plan("stuck"), sink_plan("well")];
-    rig.sinks[0].buffer_frames_max = 30;
+    (rig.sinks[0].buffer_frames_max, rig.sinks[1].buffer_frames_max) = (30, 2000);
     rig.routes = vec![vec![0], vec![1]];
     for camera in &mut rig.cameras[12..] {
         (camera.delivery, camera.route, camera.waiting_frames_max) = (LATEST, 1, 1000);
@@ -113,7 +113,9 @@ fn what_a_sink_refuses_for_good_is_dropped_by_name_and_the_next_is_published() {
     block(&running);
     running.sinks[0].then(Act::Fail { published: 2, message: "too large".into(), retry: Retry::Never });
     running.push_all(0, 1..9);
-    until("they have gathered", || running.engine.shared().metrics.sinks[0].buffered.load(std::sync::atomic::Ordering::Relaxed) == 8);
+    until("they have gathered", || {
+        running.engine.shared().metrics.sinks[0].buffered.load(std::sync::atomic::Ordering::Relaxed) == 8
+    });
     running.sinks[0].release();
     running.wait_settled();
     running.push_all(0, 9..12);
@@ -149,7 +151,12 @@ fn a_stuck_sink_does_not_touch_cameras_of_another() {
             rig.sinks[0].buffer_frames_max = 8;
             rig.cameras[1].delivery = LATEST;
             rig.cameras[2].route = 1;
-            rig.cameras[3] = omma_engine::cameras::CameraPlan { delivery: LATEST, route: 1, waiting_frames_max: 1000, ..rig.cameras[3].clone() };
+            rig.cameras[3] = omma_engine::cameras::CameraPlan {
+                delivery: LATEST,
+                route: 1,
+                waiting_frames_max: 1000,
+                ..rig.cameras[3].clone()
+            };
             let running = rig.start().expect("starts");
             if stuck {
                 running.sinks[0].hold();

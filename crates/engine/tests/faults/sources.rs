@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use omma_engine::cameras::Delivery;
 use omma_engine::clock::{Clock, SystemClock};
 use omma_engine::infer::backend::Device;
 use omma_engine::source::{Arrival, Demand, Polled, Settlement, Source, SourceError};
-use omma_frame::{CameraIndex, DropReason, Mono, Payload, Token, UnixNanos};
+use omma_frame::{CameraIndex, DropReason, Mono, UnixNanos};
 use omma_testkit::doubles_backend::{Model, Turn};
 use omma_testkit::doubles_picture::Picture;
 use omma_testkit::engine_rig::{Rig, until};
@@ -86,36 +85,6 @@ fn a_source_that_panics_is_given_up_and_the_others_go_on() {
     }
 }
 
-/// Gives a frame of a camera that it does not have.
-struct Stray(ManualSource, bool);
-
-impl Source for Stray {
-    fn poll(&mut self, demand: &dyn Demand, arrivals: &mut Vec<Arrival>) -> Result<Polled, SourceError> {
-        if std::mem::take(&mut self.1) {
-            let payload = Payload::Encoded(Bytes::from_static(b"x"));
-            let camera = CameraIndex(77);
-            arrivals.push(Arrival { camera, sequence: None, captured_at: None, payload, token: Token(0, 0) });
-        }
-        self.0.poll(demand, arrivals)
-    }
-
-    fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError> {
-        self.0.settle(settlements)
-    }
-}
-
-#[test]
-fn a_frame_of_a_camera_that_the_source_does_not_have_is_told() {
-    let mut rig = rig(1, Delivery::Every);
-    rig.tamper = Box::new(|inner| Box::new(Stray(inner, true)));
-    let running = rig.start().expect("starts");
-    running.push_all(0, 0..5);
-    running.wait_settled();
-    let stopped = running.stop();
-    assert_eq!(stopped.report.counts.published, 5);
-    assert!(stopped.said("source 0 of reader 0", "a frame of camera 77, which is not one of its own"));
-}
-
 #[test]
 fn duplicates_are_dropped_by_name_and_gaps_are_counted() {
     let running = rig(2, Delivery::Every).start().expect("starts");
@@ -177,6 +146,7 @@ fn a_wall_clock_that_jumps_drops_nothing() {
     }
     let stopped = running.stop();
     assert_eq!((stopped.report.counts.published, stopped.report.counts.dropped_total()), (10, 0));
-    let labels: Vec<u64> = stopped.published[0].iter().filter(|r| r.camera.slot() == 0).map(|r| r.captured_at.0).collect();
+    let labels: Vec<u64> =
+        stopped.published[0].iter().filter(|r| r.camera.slot() == 0).map(|r| r.captured_at.0).collect();
     assert_eq!(labels, jumps, "labels say what the wall clock said");
 }

@@ -94,6 +94,18 @@ fn cameras_are_served_in_turn_and_each_in_its_order() {
     assert_eq!(take(&mut batcher, at(9), Some(at(9))).1, ["a3", "a4"]);
 }
 
+/// A model hangs or all instances are busy, and a `latest` camera goes on for days.
+#[test]
+fn frames_that_are_overtaken_unseen_leave_no_trace() {
+    let mut batcher = Batcher::new(plan(4, 4), 8);
+    for ms in 0..100_000 {
+        let evicted = batcher.push(CameraIndex(ms as u32 % 3), entry(ms, "frame"), Some(2));
+        assert_eq!(evicted.is_some(), ms >= 6);
+    }
+    assert_eq!(batcher.waiting(), 6);
+    assert!(batcher.oldest.len() <= 65, "{} arrivals are remembered of 6 that wait", batcher.oldest.len());
+}
+
 #[test]
 fn ordinals_are_dense_over_what_leaves_in_a_batch() {
     let mut batcher: Batcher<u32> = Batcher::new(plan(8, 8), 8);
