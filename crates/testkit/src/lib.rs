@@ -2,6 +2,9 @@
 
 pub mod backend;
 pub mod backend_onnx;
+pub mod doubles_backend;
+pub mod doubles_picture;
+pub mod engine_rig;
 pub mod picture;
 pub mod picture_fixtures;
 mod picture_formats;

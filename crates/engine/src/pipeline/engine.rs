@@ -16,13 +16,13 @@ use super::reader::Reader;
 use super::shared::{Inbox, ModelStatus, Shared, SinkBuffer};
 use super::writer::Writer;
 use super::{order, watch};
-use crate::batch::{Batcher, Desk, Entry};
+use crate::batch::{Batcher, Desk};
 use crate::cameras::Cameras;
 use crate::clock::Clock;
 use crate::infer::backend::{LoadedModel, Opener};
 use crate::infer::mode::choose;
 use crate::infer::prepare::Decoders;
-use crate::infer::work::{Caller, Work};
+use crate::infer::work::Caller;
 use crate::ledger::{Counts, Ledger};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
@@ -140,6 +140,7 @@ impl Engine {
                 .collect(),
             buffers: plan.sinks.iter().map(|sink| SinkBuffer::new(sink.buffer_frames_max)).collect(),
             post,
+            direct: Arc::default(),
             inboxes: (0..sources.len()).map(|_| Inbox::default()).collect(),
             plan,
             clock,
@@ -248,22 +249,12 @@ impl Engine {
         &self.shared
     }
 
-    /// Asks a model about one picture, ahead of the cameras' frames. The caller is answered exactly once.
+    /// As [`Shared::ask`].
     ///
     /// # Errors
-    /// Too many direct requests wait, the engine does not run, or there is no such model: nobody will be answered.
+    /// As there.
     pub fn ask(&self, model: usize, payload: Payload, caller: Box<dyn Caller>) -> Result<(), Box<dyn Caller>> {
-        let back = |work| match work {
-            Work::Direct { caller, .. } => caller,
-            Work::Frame(_) => unreachable!("only direct work was pushed"),
-        };
-        let Some(desk) = self.shared.desks.get(model).filter(|_| self.shared.lifecycle.phase() == Phase::Running)
-        else {
-            return Err(caller);
-        };
-        let received_at = self.shared.clock.mono();
-        let work = Work::Direct { payload, received_at, caller };
-        desk.push_direct(Entry { arrived: received_at, expires: None, item: work }).map_err(back)
+        self.shared.ask(model, payload, caller)
     }
 
     /// Stops reading, lets what was read go its way within the plan's `drain_timeout`, settles what is late, and stops.

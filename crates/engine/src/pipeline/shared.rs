@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::Sender;
-use omma_frame::{DropReason, Mono, Outcome, Settlement};
+use omma_frame::{DropReason, FrameResult, Mono, Outcome, Payload, Settlement};
 use parking_lot::{Condvar, Mutex};
 
-use crate::batch::Desk;
+use crate::batch::{Desk, Entry};
 use crate::cameras::{Camera, Cameras};
 use crate::clock::Clock;
 use crate::infer::backend::ModelInfo;
 use crate::infer::mode::Chosen;
-use crate::infer::work::{Destination, NO_CAMERA, Pending, Work};
+use crate::infer::work::{Caller, Destination, NO_CAMERA, Pending, Work};
 use crate::ledger::Ledger;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
@@ -42,6 +42,8 @@ pub struct Shared {
     pub(super) buffers: Vec<SinkBuffer>,
     pub(super) post: Vec<Sender<Vec<Pending>>>,
     pub(super) inboxes: Vec<Inbox>,
+    /// Direct requests accepted and not yet answered.
+    pub(super) direct: Arc<AtomicUsize>,
 }
 
 /// Settlements on their way back to one reader, which swaps the list out between polls.
@@ -67,6 +69,37 @@ pub(super) struct SinkBuffer {
 impl SinkBuffer {
     pub(super) fn new(frames_max: usize) -> Self {
         Self { buffer: Mutex::new(Buffer::new(frames_max)), filled: Condvar::new(), current: Mutex::new(None) }
+    }
+}
+
+/// A caller that is counted until it has been answered or let go.
+struct Counted {
+    caller: Option<Box<dyn Caller>>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    fn new(caller: Box<dyn Caller>, open: Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::AcqRel);
+        Self { caller: Some(caller), open }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Caller for Counted {
+    fn waits(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.waits())
+    }
+
+    fn answer(mut self: Box<Self>, result: FrameResult) {
+        if let Some(caller) = self.caller.take() {
+            caller.answer(result);
+        }
     }
 }
 
@@ -153,6 +186,30 @@ impl Shared {
         });
         self.settle(&settlements, &self.cameras.snapshot());
         true
+    }
+
+    /// Asks a model about one picture, ahead of the cameras' frames. The caller is answered exactly once.
+    ///
+    /// # Errors
+    /// Too many direct requests wait, the engine does not run, or there is no such model: nobody will be answered.
+    pub fn ask(&self, model: usize, payload: Payload, caller: Box<dyn Caller>) -> Result<(), Box<dyn Caller>> {
+        // Counted before the phase is looked at, so that a drain that begins in between waits for this request.
+        let caller: Box<dyn Caller> = Box::new(Counted::new(caller, Arc::clone(&self.direct)));
+        let Some(desk) = self.desks.get(model).filter(|_| self.lifecycle.phase() == Phase::Running) else {
+            return Err(caller);
+        };
+        let received_at = self.clock.mono();
+        let work = Work::Direct { payload, received_at, caller };
+        desk.push_direct(Entry { arrived: received_at, expires: None, item: work }).map_err(|work| match work {
+            Work::Direct { caller, .. } => caller,
+            Work::Frame(_) => unreachable!("only direct work was pushed"),
+        })
+    }
+
+    /// Direct requests accepted and not yet answered.
+    #[must_use]
+    pub fn direct_in_flight(&self) -> usize {
+        self.direct.load(Ordering::Acquire)
     }
 
     /// Frames between their reader and their settlement, all readers together.

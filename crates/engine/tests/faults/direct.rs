@@ -1,0 +1,141 @@
+//! Direct requests: answered exactly once, ahead of the cameras, whatever happens.
+
+use omma_engine::cameras::Delivery;
+use omma_engine::infer::backend::Device;
+use omma_engine::lifecycle::Phase;
+use omma_engine::plan::Mode;
+use omma_frame::{DropReason, Outcome, Output, Payload};
+use omma_testkit::doubles_backend::{Gate, Model, Turn};
+use omma_testkit::doubles_picture::{OnDecode, OnInfer, OnRead, Picture};
+use omma_testkit::engine_rig::{Asking, Rig, Running, until};
+
+use super::ms;
+
+fn ask(running: &Running, picture: Picture) -> Asking {
+    let (asking, caller) = Asking::new();
+    assert!(running.engine.ask(0, Payload::Encoded(picture.bytes()), caller).is_ok(), "accepted");
+    asking
+}
+
+fn reason(asking: &Asking) -> Option<DropReason> {
+    match &asking.answers()[..] {
+        [answer] => match &answer.outcome {
+            Outcome::Dropped { reason, .. } => Some(*reason),
+            Outcome::Inferred(_) => None,
+        },
+        other => panic!("{} answers", other.len()),
+    }
+}
+
+#[test]
+fn each_is_answered_once_with_its_own_answer_during_load() {
+    for mode in [Mode::Sync, Mode::Async, Mode::Direct] {
+        let mut rig = Rig::new(4, Delivery::Every, Model::new(|_| Turn::Answer).blocking(Device::Cpu));
+        rig.models[0].0.mode = mode;
+        rig.models[0].0.instances = Some(2);
+        let running = rig.start().expect("starts");
+        (0..4).for_each(|camera| running.push_all(camera, 0..200));
+        let asked: Vec<(u32, Asking)> = (0..100)
+            .map(|value| (value, ask(&running, Picture { value, ..Picture::default() })))
+            .collect();
+        until("all are answered", || asked.iter().all(|(_, asking)| !asking.answers().is_empty()));
+        running.wait_settled();
+        assert_eq!(running.stop().report.counts.published, 800, "{mode:?}");
+        for (value, asking) in asked {
+            let answers = asking.answers();
+            assert_eq!(answers.len(), 1);
+            assert_eq!(answers[0].outcome, Outcome::Inferred(Output::Embedding(vec![value as f32])), "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn what_goes_wrong_with_one_is_its_answer() {
+    let table = [
+        Picture { decode: OnDecode::Corrupt, ..Picture::default() },
+        Picture { decode: OnDecode::Panic, ..Picture::default() },
+        Picture { infer: OnInfer::FailItem, ..Picture::default() },
+        Picture { infer: OnInfer::FailBatch, ..Picture::default() },
+        Picture { infer: OnInfer::Panic, ..Picture::default() },
+        Picture { read: OnRead::Panic, ..Picture::default() },
+        Picture::default(),
+    ];
+    let running = Rig::new(1, Delivery::Every, Model::new(|_| Turn::Answer).blocking(Device::Cpu));
+    let running = running.start().expect("starts");
+    for picture in table {
+        let asking = ask(&running, picture);
+        until("it is answered", || !asking.answers().is_empty());
+        assert_eq!(reason(&asking), picture.fate(), "{picture:?}");
+    }
+    let _ = running.stop();
+}
+
+#[test]
+fn who_has_left_is_not_served_and_who_is_too_many_is_refused() {
+    let gate = Gate::default();
+    let hold = gate.clone();
+    let model = Model::new(move |_| Turn::Wait(hold.clone()));
+    let running = Rig::new(1, Delivery::Every, model.blocking(Device::Cpu)).start().expect("starts");
+    let first = ask(&running, Picture::default());
+    until("the model is busy", || gate.waiting() == 1);
+    let left = ask(&running, Picture::default());
+    let stays = ask(&running, Picture::default());
+    left.leave();
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let (asking, caller) = Asking::new();
+        match running.engine.ask(0, Payload::Encoded(Picture::default().bytes()), caller) {
+            Ok(()) => waiting.push(asking),
+            Err(_) => break asking,
+        }
+        assert!(waiting.len() < 10_000, "the lane has a bound");
+    };
+    let (nowhere, caller) = Asking::new();
+    assert!(running.engine.ask(7, Payload::Encoded(Picture::default().bytes()), caller).is_err(), "no such model");
+    gate.open();
+    until("all who wait are answered", || waiting.iter().all(|asking| !asking.answers().is_empty()));
+    let _ = running.stop();
+    assert_eq!((reason(&first), reason(&stays)), (None, None));
+    assert!(left.answers().is_empty() && refused.answers().is_empty() && nowhere.answers().is_empty());
+    assert_eq!(model.frames(), 2 + waiting.len() as u64, "the one that had left was not run");
+}
+
+#[test]
+fn the_end_answers_who_waits_and_refuses_who_comes() {
+    let gate = Gate::default();
+    let hold = gate.clone();
+    let model = Model::new(move |_| Turn::Wait(hold.clone()));
+    let mut rig = Rig::new(1, Delivery::Every, model.blocking(Device::Cpu));
+    rig.engine.drain_timeout = ms(300);
+    (rig.models[0].0.batch.size, rig.models[0].0.batch.size_max) = (1, 1);
+    let running = rig.start().expect("starts");
+    let held = ask(&running, Picture::default());
+    until("the model is busy", || gate.waiting() == 1);
+    let waits = ask(&running, Picture::default());
+    let shared = std::sync::Arc::clone(running.engine.shared());
+    let _ = running.stop();
+    assert_eq!(shared.lifecycle.phase(), Phase::Stopped);
+    let (late, caller) = Asking::new();
+    assert!(shared.ask(0, Payload::Encoded(Picture::default().bytes()), caller).is_err());
+    assert_eq!((reason(&held), reason(&waits)), (Some(DropReason::Shutdown), Some(DropReason::Shutdown)));
+    gate.open();
+    assert!(late.answers().is_empty());
+}
+
+#[test]
+fn a_drain_waits_for_direct_requests_too() {
+    let gate = Gate::default();
+    let hold = gate.clone();
+    let model = Model::new(move |_| Turn::Wait(hold.clone()));
+    let running = Rig::new(1, Delivery::Every, model.blocking(Device::Cpu)).start().expect("starts");
+    let asked: Vec<Asking> = (0..20).map(|_| ask(&running, Picture::default())).collect();
+    until("the model is busy", || gate.waiting() == 1);
+    let shared = std::sync::Arc::clone(running.engine.shared());
+    let late = std::thread::spawn(move || {
+        until("the drain has begun", || shared.lifecycle.phase() >= Phase::Draining);
+        gate.open();
+    });
+    let _ = running.stop();
+    late.join().expect("no panic");
+    assert!(asked.iter().all(|asking| reason(asking).is_none()));
+}

@@ -1,0 +1,182 @@
+//! Sources that fail, panic, deliver strangers' frames, repeat themselves, leave gaps, fall silent and return.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use omma_engine::cameras::Delivery;
+use omma_engine::clock::{Clock, SystemClock};
+use omma_engine::infer::backend::Device;
+use omma_engine::source::{Arrival, Demand, Polled, Settlement, Source, SourceError};
+use omma_frame::{CameraIndex, DropReason, Mono, Payload, Token, UnixNanos};
+use omma_testkit::doubles_backend::{Model, Turn};
+use omma_testkit::doubles_picture::Picture;
+use omma_testkit::engine_rig::{Rig, until};
+use omma_testkit::source::ManualSource;
+
+use super::LATEST;
+
+fn rig(cameras: usize, delivery: Delivery) -> Rig {
+    Rig::new(cameras, delivery, Model::new(|_| Turn::Answer).blocking(Device::Cpu))
+}
+
+#[test]
+fn a_source_that_fails_is_heard_and_goes_on() {
+    let running = rig(2, Delivery::Every).start().expect("starts");
+    for (camera, text) in [(Some(CameraIndex(1)), "connection refused"), (None, "broker gone")] {
+        let retry_after = Some(Duration::from_secs(2));
+        running.sources[0].fail(SourceError { source: "tcp://here".into(), camera, message: text.into(), retry_after });
+    }
+    running.push_all(0, 0..20);
+    running.push_all(1, 0..20);
+    running.wait_settled();
+    let stopped = running.stop();
+    assert_eq!(stopped.report.counts.published, 40);
+    let text = "tcp://here: connection refused; trying again in 2.0 s";
+    assert!(stopped.said("camera cam-1", text), "{:?}", stopped.messages);
+    assert!(stopped.said("source tcp://here", "tcp://here: broker gone"), "{:?}", stopped.messages);
+}
+
+/// Panics at one call and hands all others to the manual source.
+struct Panicking {
+    inner: ManualSource,
+    poll: Arc<AtomicBool>,
+    settle: Arc<AtomicBool>,
+}
+
+impl Source for Panicking {
+    fn poll(&mut self, demand: &dyn Demand, arrivals: &mut Vec<Arrival>) -> Result<Polled, SourceError> {
+        assert!(!self.poll.load(Ordering::SeqCst), "told to panic in a poll");
+        self.inner.poll(demand, arrivals)
+    }
+
+    fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError> {
+        self.inner.settle(settlements)?;
+        assert!(!self.settle.load(Ordering::SeqCst), "told to panic in a settlement");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_source_that_panics_is_given_up_and_the_others_go_on() {
+    for (in_poll, text) in [(true, "told to panic in a poll"), (false, "told to panic in a settlement")] {
+        let (poll, settle): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
+        let mut rig = rig(8, Delivery::Every);
+        rig.engine.readers = 2;
+        let (poll_too, settle_too) = (Arc::clone(&poll), Arc::clone(&settle));
+        let mut made = 0;
+        rig.tamper = Box::new(move |inner| {
+            made += 1;
+            match made {
+                1 => Box::new(Panicking { inner, poll: Arc::clone(&poll_too), settle: Arc::clone(&settle_too) }),
+                _ => Box::new(inner),
+            }
+        });
+        let running = rig.start().expect("starts");
+        (0..8).for_each(|camera| running.push_all(camera, 0..5));
+        running.wait_settled();
+        if in_poll { &poll } else { &settle }.store(true, Ordering::SeqCst);
+        (0..8).for_each(|camera| running.push_all(camera, 5..10));
+        until("it is said", || running.said("source 0 of reader 0", text));
+        until("the others are served", || running.sources[1].unread() == 0 && running.total().in_flight == 0);
+        let stopped = running.stop();
+        let whole = (0..8).filter(|&camera| stopped.sequences(0, camera).len() == 10).count();
+        assert!((1..8).contains(&whole) || !in_poll, "{whole} cameras of the other source");
+    }
+}
+
+/// Gives a frame of a camera that it does not have.
+struct Stray(ManualSource, bool);
+
+impl Source for Stray {
+    fn poll(&mut self, demand: &dyn Demand, arrivals: &mut Vec<Arrival>) -> Result<Polled, SourceError> {
+        if std::mem::take(&mut self.1) {
+            let payload = Payload::Encoded(Bytes::from_static(b"x"));
+            let camera = CameraIndex(77);
+            arrivals.push(Arrival { camera, sequence: None, captured_at: None, payload, token: Token(0, 0) });
+        }
+        self.0.poll(demand, arrivals)
+    }
+
+    fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError> {
+        self.0.settle(settlements)
+    }
+}
+
+#[test]
+fn a_frame_of_a_camera_that_the_source_does_not_have_is_told() {
+    let mut rig = rig(1, Delivery::Every);
+    rig.tamper = Box::new(|inner| Box::new(Stray(inner, true)));
+    let running = rig.start().expect("starts");
+    running.push_all(0, 0..5);
+    running.wait_settled();
+    let stopped = running.stop();
+    assert_eq!(stopped.report.counts.published, 5);
+    assert!(stopped.said("source 0 of reader 0", "a frame of camera 77, which is not one of its own"));
+}
+
+#[test]
+fn duplicates_are_dropped_by_name_and_gaps_are_counted() {
+    let running = rig(2, Delivery::Every).start().expect("starts");
+    for sequence in [10, 11, 11, 14, 10, 15, 20] {
+        running.push(0, sequence, Picture::default());
+    }
+    running.push_all(1, 0..10);
+    running.wait_settled();
+    let counts = running.counts(0);
+    assert_eq!((counts.published, counts.dropped(DropReason::Duplicate), counts.lost_upstream), (5, 2, 2 + 4));
+    assert_eq!(running.counts(1).lost_upstream, 0);
+    let stopped = running.stop();
+    assert_eq!(stopped.sequences(0, 0), [10, 11, 14, 15, 20]);
+}
+
+#[test]
+fn a_camera_that_stops_and_returns_neither_waits_nor_makes_others_wait() {
+    let running = rig(2, LATEST).start().expect("starts");
+    running.push_all(0, 0..1);
+    running.push_all(1, 0..1);
+    running.wait_settled();
+    for sequence in 1..50 {
+        running.push_all(1, sequence..sequence + 1);
+        running.wait_settled();
+    }
+    running.push_all(0, 300..301);
+    running.wait_settled();
+    assert_eq!(running.counts(0).lost_upstream, 299, "what it lost meanwhile is known");
+    let stopped = running.stop();
+    assert_eq!(stopped.sequences(0, 0), [0, 300]);
+    assert_eq!(stopped.sequences(0, 1), (0..50).collect::<Vec<_>>());
+}
+
+/// The steady clock is the machine's; the wall clock says what the test says.
+struct Jumping(SystemClock, Arc<AtomicU64>);
+
+impl Clock for Jumping {
+    fn mono(&self) -> Mono {
+        self.0.mono()
+    }
+
+    fn unix(&self) -> UnixNanos {
+        UnixNanos(self.1.load(Ordering::SeqCst))
+    }
+}
+
+#[test]
+fn a_wall_clock_that_jumps_drops_nothing() {
+    let day = 86_400_000_000_000;
+    let unix = Arc::new(AtomicU64::new(20_000 * day));
+    let mut rig = rig(2, Delivery::Latest { age_max: Duration::from_secs(60) });
+    rig.clock = Arc::new(Jumping(SystemClock::new(), Arc::clone(&unix)));
+    let running = rig.start().expect("starts");
+    let jumps = [20_000 * day, 30_000 * day, 0, 20_000 * day + 1, u64::MAX];
+    for (sequence, now) in jumps.into_iter().enumerate() {
+        unix.store(now, Ordering::SeqCst);
+        (0..2).for_each(|camera| running.push_all(camera, sequence as u64..sequence as u64 + 1));
+        running.wait_settled();
+    }
+    let stopped = running.stop();
+    assert_eq!((stopped.report.counts.published, stopped.report.counts.dropped_total()), (10, 0));
+    let labels: Vec<u64> = stopped.published[0].iter().filter(|r| r.camera.slot() == 0).map(|r| r.captured_at.0).collect();
+    assert_eq!(labels, jumps, "labels say what the wall clock said");
+}
