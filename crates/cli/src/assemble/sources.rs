@@ -7,7 +7,7 @@ use omma_adapters::source::images::{ImagesOptions, ImagesSource};
 use omma_adapters::source::mjpeg_file::{MjpegFileOptions, MjpegFileSource};
 use omma_adapters::source::mjpeg_http::{MjpegHttpCamera, MjpegHttpOptions, MjpegHttpSource};
 use omma_adapters::source::{self, AtEnd, Keep};
-use omma_config::{Config, Login, Pace, SourceConfig, SourceKind};
+use omma_config::{Config, Pace, SourceConfig, SourceKind};
 use omma_engine::cameras::Delivery;
 use omma_engine::clock::Clock;
 use omma_engine::pipeline::SourcePart;
@@ -134,7 +134,8 @@ impl Opening<'_> {
             SourceKind::MjpegHttp { streams, connect_timeout, read_timeout, reconnect_max } => {
                 let cameras = places.iter().map(|place| {
                     let stream = &streams[place.position];
-                    let url = with_login(&stream.url, stream.login.as_ref());
+                    let login = stream.login.as_ref().map(|login| (login.username.as_str(), login.password.reveal()));
+                    let url = with_login(&stream.url, login);
                     MjpegHttpCamera { camera: place.index, url, keep }
                 });
                 let usual = MjpegHttpOptions::default();
@@ -164,9 +165,10 @@ fn at_end(repeat: bool) -> AtEnd {
     if repeat { AtEnd::Repeat } else { AtEnd::Stop }
 }
 
-/// Puts a login into a URL, as the source takes it: whatever could end a part of the URL is percent-encoded.
-fn with_login(url: &str, login: Option<&Login>) -> String {
-    let (Some(login), Some((scheme, rest))) = (login, url.split_once("://")) else { return url.to_owned() };
+/// Puts a user and a password into a URL, as the source takes them: whatever could end a part of the URL is
+/// percent-encoded.
+fn with_login(url: &str, login: Option<(&str, &str)>) -> String {
+    let (Some((user, password)), Some((scheme, rest))) = (login, url.split_once("://")) else { return url.to_owned() };
     let encoded = |text: &str| {
         text.bytes().fold(String::new(), |mut out, byte| {
             match byte {
@@ -176,5 +178,22 @@ fn with_login(url: &str, login: Option<&Login>) -> String {
             out
         })
     };
-    format!("{scheme}://{}:{}@{rest}", encoded(&login.username), encoded(login.password.reveal()))
+    format!("{scheme}://{}:{}@{rest}", encoded(user), encoded(password))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_cannot_change_what_a_url_points_to() {
+        for (login, expected) in [
+            (None, "http://cam:8080/video"),
+            (Some(("root", "secret")), "http://root:secret@cam:8080/video"),
+            (Some(("a b", "p@ss:w/rd?#%")), "http://a%20b:p%40ss%3Aw%2Frd%3F%23%25@cam:8080/video"),
+            (Some(("\u{e9}", "")), "http://%C3%A9:@cam:8080/video"),
+        ] {
+            assert_eq!(with_login("http://cam:8080/video", login), expected);
+        }
+    }
 }

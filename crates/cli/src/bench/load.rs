@@ -187,3 +187,78 @@ pub fn shared(payload: &Payload) -> Payload {
         raw => raw.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omma_engine::clock::ManualClock;
+
+    struct Room(usize);
+
+    impl Demand for Room {
+        fn room(&self, _: CameraIndex) -> usize {
+            self.0
+        }
+
+        fn total(&self) -> usize {
+            4096
+        }
+    }
+
+    /// So many cameras at 10 frames/s; none delivers yet.
+    fn load(cameras: u32) -> (LoadSource, Arc<Control>, Arc<ManualClock>) {
+        let control = Control::new().unwrap();
+        let clock = Arc::new(ManualClock::at(Mono(1), UnixNanos(1 << 60)));
+        let pictures: Arc<[Payload]> = vec![Payload::Encoded(Bytes::from_static(b"picture"))].into();
+        let cameras = (0..cameras)
+            .map(|at| LoadCamera { camera: CameraIndex(at), position: at as usize, pictures: Arc::clone(&pictures) })
+            .collect();
+        (LoadSource::new(Arc::clone(&control), Arc::clone(&clock) as Arc<dyn Clock>, 10.0, cameras), control, clock)
+    }
+
+    /// Polls every millisecond of so long; which cameras delivered, in order.
+    fn run(source: &mut LoadSource, clock: &ManualClock, ms: u64, room: usize) -> Vec<u32> {
+        let mut arrivals = Vec::new();
+        for _ in 0..ms {
+            source.poll(&Room(room), &mut arrivals).unwrap();
+            clock.advance(Duration::from_millis(1));
+        }
+        arrivals.iter().map(|arrival| arrival.camera.0).collect()
+    }
+
+    #[test]
+    fn as_many_cameras_as_are_active_deliver_at_their_rate() {
+        let (mut source, control, clock) = load(100);
+        for active in [0, 1, 7, 100, 3] {
+            control.set_active(active);
+            let seen = run(&mut source, &clock, 1000, 1);
+            assert!(seen.len().abs_diff(active * 10) <= 1, "{active}: {}", seen.len());
+            assert!(seen.iter().all(|camera| (*camera as usize) < active));
+            assert_eq!(control.take().due, seen.len() as u64);
+        }
+    }
+
+    #[test]
+    fn load_is_even_over_a_period() {
+        let (mut source, control, clock) = load(100);
+        control.set_active(50);
+        let tenths: Vec<_> = (0..10).map(|_| run(&mut source, &clock, 10, 1).len()).collect();
+        assert!(tenths.iter().all(|count| (3..=7).contains(count)), "{tenths:?}");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_lost_and_what_is_taken_late_is_late() {
+        let (mut source, control, clock) = load(2);
+        control.set_active(2);
+        assert!(run(&mut source, &clock, 1000, 0).is_empty());
+        let offered = control.take();
+        assert_eq!((offered.due, offered.refused), (20, 20));
+        // A reader that did not come for half a second: five pictures of each camera are due, two have room.
+        clock.advance(Duration::from_millis(499));
+        let mut arrivals = Vec::new();
+        source.poll(&Room(2), &mut arrivals).unwrap();
+        let offered = control.take();
+        assert_eq!((arrivals.len(), offered.due, offered.refused), (4, 10, 6));
+        assert!(offered.lag_p99 > Duration::from_millis(400), "{:?}", offered.lag_p99);
+    }
+}

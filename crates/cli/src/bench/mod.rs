@@ -95,7 +95,10 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
         cores: usage::cores(),
     };
     let limit = limit::limit(&facts);
+    // Of a number that was measured twice, the longer measurement came later and counts.
+    steps.reverse();
     steps.sort_by_key(|step| step.cameras);
+    steps.dedup_by_key(|step| step.cameras);
     let report = Report::new(args, notes, models, steps, best, limit);
     fs::write(&args.out, page::render(&report))
         .map_err(|error| Failure::usage(format!("{}: {error} (--out)", args.out.display())))?;

@@ -138,7 +138,7 @@ fn plots(html: &mut String, report: &Report) {
         across: Some(Mark { text: &cores_text, at: report.machine.cores as f64 }),
         down: best(),
     }));
-    let held: Vec<&Step> = report.steps.iter().filter(|step| step.held).collect();
+    let held: Vec<&Step> = report.steps.iter().filter(|step| step.held && step.cameras <= report.cameras).collect();
     if held.is_empty() {
         return;
     }
