@@ -120,12 +120,10 @@ proptest! {
                 Ok(admitted) => in_flight.push(admitted.frame),
                 Err(settled) => prop_assert!(settled.is_some()),
             }
-            if settle {
-                if let Some(frame) = in_flight.pop() {
+            if settle && let Some(frame) = in_flight.pop() {
                     let reason = DropReason::ALL[reason];
                     let fate = if reason == DropReason::Shutdown { Fate::Published } else { Fate::Dropped(reason) };
                     shards.settle(&Settlement { camera: CAMERA, sequence: frame.sequence, token: frame.token, fate });
-                }
             }
             let counts = ledger.camera(CAMERA);
             prop_assert!(counts.balanced(), "{:?}", counts);
