@@ -39,7 +39,8 @@ fn a_batch_closes_when_full_overdue_or_an_instance_idles() {
     let two = [(0, 10, "a"), (1, 11, "b")];
     let four = [(0, 10, "a"), (1, 10, "b"), (2, 10, "c"), (3, 10, "d")];
     // (frames waiting, service time in ms, now in ms, idle since) -> decision
-    type Row<'a> = (&'a [(u32, u64, &'a str)], u64, u64, Option<Mono>, Take);
+    type Frames<'a> = &'a [(u32, u64, &'static str)];
+    type Row<'a> = (Frames<'a>, u64, u64, Option<Mono>, Take);
     let table: [Row<'_>; 9] = [
         (&[], 0, 10, idle, Take::Empty),
         // Full: at once, even for a busy instance.
