@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use omma_adapters::picture::{PictureLimits, encode_jpeg, factory};
@@ -39,7 +39,10 @@ impl Source for Dawdler {
             std::thread::yield_now();
         }
         // Long enough for a drain that does not wait for this poll to be over before it.
-        std::thread::sleep(Duration::from_millis(100));
+        let until = Instant::now() + Duration::from_millis(100);
+        while Instant::now() < until {
+            std::thread::yield_now();
+        }
         arrivals.push(Arrival {
             camera: self.camera,
             sequence: None,
