@@ -67,7 +67,7 @@ impl Load {
 
 /// When the frame that is `ahead` of those sent was due, in nanoseconds since the start; 0 without a rate.
 fn due_ns(rate: &Option<Rate>, ahead: usize) -> u64 {
-    rate.as_ref().map_or(0, |rate| ((rate.sent + ahead as u64) as f64 / rate.per_s * 1e9) as u64)
+    rate.as_ref().map_or(0, |rate| ((rate.sent + ahead as u64 + 1) as f64 / rate.per_s * 1e9) as u64)
 }
 
 impl Source for Load {
