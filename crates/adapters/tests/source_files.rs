@@ -66,7 +66,7 @@ fn payloads(arrivals: &[Arrival]) -> Vec<Vec<u8>> {
         .iter()
         .map(|arrival| match &arrival.payload {
             Payload::Encoded(bytes) => bytes.to_vec(),
-            Payload::Raw(_) => panic!("never raw"),
+            other => panic!("always encoded, not {other:?}"),
         })
         .collect()
 }

@@ -64,7 +64,7 @@ impl Rig {
         let of = self.arrivals.iter().filter(|arrival| arrival.camera == CameraIndex(camera));
         of.map(|arrival| match &arrival.payload {
             Payload::Encoded(bytes) => (arrival.sequence.unwrap_or(u64::MAX), bytes.to_vec()),
-            Payload::Raw(_) => panic!("never raw"),
+            other => panic!("always encoded, not {other:?}"),
         })
         .collect()
     }

@@ -36,7 +36,7 @@ fn drawn(options: SyntheticOptions, threads: usize, painter: impl FnMut(&[Camera
 fn bytes(arrival: &Arrival) -> &[u8] {
     match &arrival.payload {
         Payload::Encoded(bytes) => bytes,
-        Payload::Raw(_) => panic!("never raw"),
+        other => panic!("always encoded, not {other:?}"),
     }
 }
 

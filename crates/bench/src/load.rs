@@ -95,6 +95,7 @@ impl Source for Load {
                     captured_at: None,
                     payload: Payload::Encoded(self.pictures[picture].clone()),
                     token: Token(sequence, due_ns(&self.rate, arrivals.len() - already)),
+                    overtaken: 0,
                 });
             }
             sent += room;

@@ -49,6 +49,7 @@ impl Source for Dawdler {
             captured_at: None,
             payload: Payload::Encoded(picture),
             token: Token(0, 0),
+            overtaken: 0,
         });
         Ok(Polled::Open)
     }

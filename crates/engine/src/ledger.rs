@@ -35,6 +35,14 @@ impl CameraCounters {
         add(&self.in_flight, 1);
     }
 
+    /// Frames that their source has left unread for a newer one.
+    pub(crate) fn overtake(&self, count: u64) {
+        if count > 0 {
+            add(&self.received, count);
+            add(&self.dropped[DropReason::Overtaken as usize], count);
+        }
+    }
+
     pub(crate) fn publish(&self) {
         add(&self.published, 1);
         add(&self.in_flight, u64::MAX);

@@ -29,6 +29,9 @@ pub struct Arrival {
     pub captured_at: Option<UnixNanos>,
     pub payload: Payload,
     pub token: Token,
+    /// Frames of this camera between the last arrival and this one that the source has left unread because this one is
+    /// newer (`delivery = "latest"`): received, and dropped as overtaken.
+    pub overtaken: u64,
 }
 
 /// A frame's fate as its source hears it.

@@ -12,5 +12,5 @@ mod time;
 pub use camera::{CameraId, CameraIdError, CameraIndex};
 pub use frame::{Arrival, Fate, Frame, Settlement, Token};
 pub use outcome::{ClassScore, Detection, DropReason, FrameResult, Outcome, Output, OwnedTensor, Timing};
-pub use payload::{Payload, PixelFormat, RawPicture, Size};
+pub use payload::{Handle, Payload, PictureView, PixelFormat, RawPicture, RawView, Segment, Size, Unreadable};
 pub use time::{Mono, UnixNanos};

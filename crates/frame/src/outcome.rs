@@ -12,6 +12,14 @@ pub enum DropReason {
     Stale,
     /// The camera has delivered this sequence number before.
     Duplicate,
+    /// The message that should have brought it has no picture, or fields that cannot be read.
+    EntryUnreadable,
+    /// Taken over from failed consumers more often than `max_deliveries` allows: it may be what they fail of.
+    Poisoned,
+    /// Its picture in shared memory was overwritten before it could be read, or while it was.
+    HandleOverwritten,
+    /// Its handle points to no readable picture: no such segment, or one that contradicts itself.
+    HandleInvalid,
     /// No bytes in it.
     PayloadEmpty,
     /// More bytes or pixels than the configuration allows.
@@ -39,10 +47,14 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Overtaken,
         Self::Stale,
         Self::Duplicate,
+        Self::EntryUnreadable,
+        Self::Poisoned,
+        Self::HandleOverwritten,
+        Self::HandleInvalid,
         Self::PayloadEmpty,
         Self::PayloadTooLarge,
         Self::PictureCorrupt,
@@ -64,6 +76,10 @@ impl DropReason {
             Self::Overtaken => "overtaken",
             Self::Stale => "stale",
             Self::Duplicate => "duplicate",
+            Self::EntryUnreadable => "entry_unreadable",
+            Self::Poisoned => "poisoned",
+            Self::HandleOverwritten => "handle_overwritten",
+            Self::HandleInvalid => "handle_invalid",
             Self::PayloadEmpty => "payload_empty",
             Self::PayloadTooLarge => "payload_too_large",
             Self::PictureCorrupt => "picture_corrupt",

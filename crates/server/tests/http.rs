@@ -209,6 +209,7 @@ fn engine() -> (Engine, usize) {
                 captured_at: None,
                 payload: Payload::Encoded(Bytes::from_static(bytes.as_bytes())),
                 token: Token(0, 0),
+                overtaken: 0,
             })
             .into(),
     };

@@ -250,6 +250,7 @@ impl ManualHandle {
             captured_at: None,
             payload: Payload::Encoded(payload.into()),
             token: Token(sequence, 0),
+            overtaken: 0,
         });
     }
 
@@ -348,6 +349,7 @@ mod tests {
                     captured_at: None,
                     payload,
                     token: Token(0, 0),
+                    overtaken: 0,
                 });
                 Ok(Polled::Open)
             }

@@ -5,7 +5,7 @@
 //! the payload does not say.
 
 use omma_engine::picture::{Color, PictureError};
-use omma_frame::{PixelFormat, RawPicture, Size};
+use omma_frame::{PixelFormat, RawView, Size};
 
 use super::error::unfit;
 use super::kernel::{double, double_pairs, full_range, rgb_of_pairs, rgb_of_planes};
@@ -42,7 +42,7 @@ fn name(format: PixelFormat) -> &'static str {
 ///
 /// # Errors
 /// `PictureUnfit` if their number is not what format and size say.
-pub(super) fn planes(picture: &RawPicture) -> Result<Planes<'_>, PictureError> {
+pub(super) fn planes<'a>(picture: &RawView<'a>) -> Result<Planes<'a>, PictureError> {
     let Size { width, height } = picture.size;
     let halved = matches!(picture.format, PixelFormat::Nv12 | PixelFormat::I420);
     if halved && (width % 2 != 0 || height % 2 != 0) {

@@ -119,6 +119,7 @@ impl Source for ImagesSource {
                 captured_at: None,
                 payload: Payload::Encoded(payload),
                 token: Token(self.next, 0),
+                overtaken: 0,
             });
             self.next += 1;
             self.unreadable = if fault.is_some() { self.unreadable + 1 } else { 0 };

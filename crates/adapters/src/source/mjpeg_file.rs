@@ -168,6 +168,7 @@ impl Source for MjpegFileSource {
                         captured_at: None,
                         payload: Payload::Encoded(bytes),
                         token: Token(self.next, at),
+                        overtaken: 0,
                     });
                     room -= 1;
                     self.next += 1;

@@ -158,6 +158,7 @@ impl Source for LoadSource {
                     captured_at: Some(UnixNanos(unix.0.saturating_sub(u64::try_from(late.as_nanos()).unwrap_or(0)))),
                     payload: pictures[shown].clone(),
                     token: Token(self.cycle, 0),
+                    overtaken: 0,
                 });
             } else {
                 refused += 1;

@@ -250,7 +250,7 @@ fn take_pictures(config: &Config, clock: &Arc<dyn Clock>, signals: &Signals) -> 
             let waited = FIRST_PICTURE.as_secs();
             return Err(Failure::run(format!("source {}: no picture came within {waited} s", configured.name)));
         }
-        let bytes: usize = pictures.iter().map(Payload::byte_len).sum();
+        let bytes: usize = pictures.iter().filter_map(Payload::byte_len).sum();
         let (pictures_text, mean) = (human::counted(pictures.len(), "picture"), bytes / pictures.len() / 1024);
         say::note(&format!("omma: source {}: {pictures_text} in memory, {mean} KiB each", configured.name));
         all.push(pictures.into());
@@ -265,7 +265,7 @@ fn poll_pictures(source: &mut dyn Source, pictures: &mut Vec<Payload>, signals: 
     loop {
         let polled = source.poll(&Room(PICTURES_MAX - pictures.len()), &mut arrivals);
         for arrival in arrivals.drain(..) {
-            bytes += arrival.payload.byte_len();
+            bytes += arrival.payload.byte_len().unwrap_or_default();
             pictures.push(load::shared(&arrival.payload));
         }
         match polled {

@@ -136,6 +136,9 @@ fn keep(
 
 /// A decoder that panics on a picture costs that picture, not its batch.
 fn decode(decoder: &mut dyn PictureDecoder, payload: &Payload, slot: &mut [u8]) -> Result<Fit, PictureError> {
+    if let Payload::Unreadable(what) = payload {
+        return Err(PictureError { reason: what.reason, message: what.message.clone() });
+    }
     caught(|| decoder.decode(payload, slot)).unwrap_or_else(|_| {
         Err(PictureError {
             reason: DropReason::PictureCorrupt,

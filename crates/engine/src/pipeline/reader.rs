@@ -88,13 +88,10 @@ impl Reader {
         let plan = &shared.plan;
         let mut shards =
             Shards::new(Arc::clone(&shared.ledger), plan.engine.payload_bytes_max, plan.engine.read_frames_max);
-        let table = shared.cameras.snapshot();
-        let mut source_of = vec![usize::MAX; table.len()];
-        for (number, part) in self.sources.iter().enumerate() {
-            for camera in &part.cameras {
-                shards.own(&table[camera.slot()]);
-                source_of[camera.slot()] = number;
-            }
+        // By camera; grows with the cameras that sources find.
+        let mut source_of: Vec<usize> = Vec::new();
+        for number in 0..self.sources.len() {
+            self.own(number, 0, &mut shards, &mut source_of);
         }
         let inbox = &shared.inboxes[self.number];
         let mut known: Vec<Known> = self.sources.iter().map(|part| Known::new(part, &shards)).collect();
@@ -140,10 +137,17 @@ impl Reader {
                     let mut poll = |among, total, shards: &mut Shards, known: &mut Known| {
                         let demand = Room { shards, pressure: &pressure, among, total };
                         self.poll(number, known, &demand, &mut arrivals);
+                        let found = self.sources[number].source.found();
+                        if !found.is_empty() {
+                            let first = self.sources[number].cameras.len();
+                            self.sources[number].cameras.extend(found);
+                            self.own(number, first, shards, &mut source_of);
+                            *known = Known { open: known.open, ..Known::new(&self.sources[number], shards) };
+                        }
                         brought += arrivals.len();
                         let (now, unix) = (shared.clock.mono(), shared.clock.unix());
                         for arrival in arrivals.drain(..) {
-                            let (camera, bytes) = (arrival.camera, arrival.payload.byte_len());
+                            let (camera, bytes) = (arrival.camera, arrival.payload.byte_len().unwrap_or_default());
                             match shards.admit(arrival, now, unix) {
                                 Ok(frame) => admitted[frame.model].push(frame),
                                 Err(settlement) => {
@@ -218,6 +222,17 @@ impl Reader {
             std::thread::sleep(pause);
         }
     }
+
+    /// Takes ownership of a source's cameras from place `first` on.
+    fn own(&self, number: usize, first: usize, shards: &mut Shards, source_of: &mut Vec<usize>) {
+        let table = self.shared.cameras.snapshot();
+        source_of.resize(table.len().max(source_of.len()), usize::MAX);
+        for camera in &self.sources[number].cameras[first..] {
+            shards.own(&table[camera.slot()]);
+            source_of[camera.slot()] = number;
+        }
+    }
+
     /// Polls a source. One that panics is given up: what it is in the middle of is not known.
     fn poll(&mut self, number: usize, known: &mut Known, demand: &Room<'_>, arrivals: &mut Vec<Arrival>) {
         let source = &mut self.sources[number].source;

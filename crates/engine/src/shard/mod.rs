@@ -102,13 +102,14 @@ impl Shards {
         let fate = |sequence, reason| {
             Some(Settlement { camera: arrival.camera, sequence, token: arrival.token, fate: Fate::Dropped(reason) })
         };
+        state.counters.overtake(arrival.overtaken);
         state.counters.receive();
         let sequence = match arrival.sequence {
             None => state.next_sequence,
             Some(sequence) if sequence >= state.next_sequence => {
                 // The first frame only tells where the camera's count stands.
                 if state.next_sequence > 0 {
-                    state.counters.lose_upstream(sequence - state.next_sequence);
+                    state.counters.lose_upstream((sequence - state.next_sequence).saturating_sub(arrival.overtaken));
                 }
                 sequence
             }
@@ -119,10 +120,9 @@ impl Shards {
             Some(restarted) => restarted,
         };
         state.next_sequence = sequence.wrapping_add(1);
-        let bytes = arrival.payload.byte_len();
-        let unfit = match bytes {
-            0 => Some(DropReason::PayloadEmpty),
-            bytes if bytes > self.payload_bytes_max => Some(DropReason::PayloadTooLarge),
+        let unfit = match arrival.payload.byte_len() {
+            Some(0) => Some(DropReason::PayloadEmpty),
+            Some(bytes) if bytes > self.payload_bytes_max => Some(DropReason::PayloadTooLarge),
             _ => None,
         };
         if let Some(reason) = unfit {

@@ -35,6 +35,12 @@ pub trait Source: Send {
     /// that can mend itself (reconnect) reports the error once and goes on at the next poll.
     fn poll(&mut self, demand: &dyn Demand, arrivals: &mut Vec<Arrival>) -> Result<Polled, SourceError>;
 
+    /// Cameras that the source has found since it was last asked and has added to the table of cameras, all of shards of
+    /// its reader. From now on they have room.
+    fn found(&mut self) -> Vec<CameraIndex> {
+        Vec::new()
+    }
+
     /// Hears what became of frames that it gave, many at a time, in the order of each camera's settlements.
     ///
     /// # Errors

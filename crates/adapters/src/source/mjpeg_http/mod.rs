@@ -287,6 +287,7 @@ impl MjpegHttpSource {
                 captured_at: None,
                 payload: Payload::Encoded(bytes),
                 token: Token(number, 0),
+                overtaken: 0,
             }));
             *filled = !link.ready.is_empty();
             if *filled {

@@ -162,6 +162,7 @@ impl Source for DrawnSource {
                         captured_at: Some(picture.captured_at),
                         payload: Payload::Encoded(encoded),
                         token: Token(picture.number, 0),
+                        overtaken: 0,
                     });
                 }
                 Err(message) => failed = Some((camera, picture.number, message)),

@@ -140,6 +140,7 @@ impl Source for StillSource {
                     captured_at: Some(unix_at(due, now, unix)),
                     payload: Payload::Encoded(self.pictures[picture].clone()),
                     token: Token(number, 0),
+                    overtaken: 0,
                 });
             }
             still.next += take;
