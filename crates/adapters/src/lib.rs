@@ -6,3 +6,4 @@ pub mod infer;
 pub mod picture;
 pub mod sink;
 pub mod source;
+pub mod threads;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use omma_adapters::threads::schedule;
 use omma_engine::cameras::{CameraPlan, Cameras, Delivery};
 use omma_engine::clock::SystemClock;
 use omma_engine::infer::backend::LoadedModel;
@@ -34,12 +35,13 @@ pub struct Rig {
 impl Rig {
     /// Starts the engine on a source made from the camera indexes; results go nowhere.
     pub fn start(self, source: impl FnOnce(Vec<CameraIndex>) -> Box<dyn Source>) -> Result<Engine, String> {
-        self.start_into(Box::new(Nowhere), source)
+        self.start_into(Arc::new(SystemClock::new()), Box::new(Nowhere), source)
     }
 
     /// Starts the engine with results going into `sink`.
     pub fn start_into(
         self,
+        clock: Arc<SystemClock>,
         sink: Box<dyn Sink>,
         source: impl FnOnce(Vec<CameraIndex>) -> Box<dyn Source>,
     ) -> Result<Engine, String> {
@@ -77,11 +79,12 @@ impl Rig {
         Engine::start(Parts {
             plan,
             cameras,
-            clock: Arc::new(SystemClock::new()),
+            clock,
             sources: vec![vec![SourcePart { source: source(indexes.clone()), cameras: indexes }]],
             models: vec![ModelParts { loaded: self.model, pictures: self.pictures, outputs: self.outputs }],
             sinks: vec![sink],
             cores: std::thread::available_parallelism().map_or(1, usize::from),
+            begin_thread: schedule,
         })
         .map_err(|error| error.to_string())
     }

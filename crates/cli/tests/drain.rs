@@ -120,6 +120,7 @@ fn what_a_poll_brings_while_the_engine_drains_is_published() {
         }],
         sinks: vec![Box::new(NullSink::default())],
         cores: 1,
+        begin_thread: omma_engine::threads::leave,
     };
     let engine = Engine::start(parts).unwrap();
     shared.set(Arc::clone(engine.shared())).ok().unwrap();

@@ -22,3 +22,4 @@ pub mod plan;
 pub mod report;
 pub mod shard_hash;
 pub mod tensor;
+pub mod threads;

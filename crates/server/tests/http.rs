@@ -231,6 +231,7 @@ fn engine() -> (Engine, usize) {
         models: vec![ModelParts { loaded, pictures: Arc::new(Blind), outputs: Arc::new(Blind) }],
         sinks: vec![Box::new(Blind)],
         cores: 1,
+        begin_thread: omma_engine::threads::leave,
     };
     (Engine::start(parts).expect("starts"), payloads.len())
 }

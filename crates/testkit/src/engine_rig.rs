@@ -19,6 +19,7 @@ use omma_engine::plan::{BatchPlan, EnginePlan, Mode, ModelPlan, Plan, SinkPlan};
 use omma_engine::report::Message;
 use omma_engine::sink::Sink;
 use omma_engine::source::{Fate, Settlement, Source};
+use omma_engine::threads::leave;
 use omma_frame::{CameraId, CameraIndex, DropReason, FrameResult, Outcome, Output};
 use parking_lot::Mutex;
 
@@ -116,7 +117,16 @@ impl Rig {
             .collect();
         let plan =
             Plan { engine: self.engine, models: plans, sinks: self.sinks, routes: self.routes, cameras: self.cameras };
-        let engine = Engine::start(Parts { plan, cameras, clock: self.clock, sources, models, sinks, cores: 4 })?;
+        let engine = Engine::start(Parts {
+            plan,
+            cameras,
+            clock: self.clock,
+            sources,
+            models,
+            sinks,
+            cores: 4,
+            begin_thread: leave,
+        })?;
         Ok(Running {
             engine,
             sources: handles,

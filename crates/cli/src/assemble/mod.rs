@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use omma_adapters::sink::NullSink;
 use omma_adapters::sink::jsonl::{self, JsonlSink, ModelLabels};
+use omma_adapters::threads::schedule;
 use omma_config::{Config, Durability, SinkConfig, SinkKind};
 use omma_engine::cameras::{CameraPlan, Cameras};
 use omma_engine::clock::{Clock, SystemClock};
@@ -59,7 +60,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
         routes: config.routes.clone(),
         cameras: plans,
     };
-    let parts = Parts { plan, cameras, clock, sources, models: opened.parts, sinks, cores };
+    let parts = Parts { plan, cameras, clock, sources, models: opened.parts, sinks, cores, begin_thread: schedule };
     Ok(Assembled { parts, notes: opened.notes })
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use omma_adapters::sink::NullSink;
+use omma_adapters::threads::schedule;
 use omma_config::Config;
 use omma_engine::cameras::{CameraPlan, Cameras};
 use omma_engine::clock::{Clock, SystemClock};
@@ -215,6 +216,7 @@ fn parts(
         models: opened.parts,
         sinks: vec![Box::new(NullSink::default())],
         cores: usage::cores(),
+        begin_thread: schedule,
     };
     Ok((parts, opened.notes))
 }

@@ -9,6 +9,7 @@ use omma_adapters::infer::{Choice, OnnxOptions, Runtime};
 use omma_adapters::sink::NullSink;
 use omma_adapters::sink::jsonl::ModelLabels;
 use omma_adapters::source::{Keep, Pace};
+use omma_adapters::threads::schedule;
 use omma_config::{AnchorAxis, Decoder, OutputConfig};
 use omma_engine::cameras::{CameraPlan, Cameras, Delivery};
 use omma_engine::clock::{Clock, SystemClock};
@@ -148,7 +149,7 @@ pub fn parts(
     };
     let sources = vec![vec![SourcePart { source: Box::new(source), cameras: indexes }]];
     let models = vec![opened.parts];
-    Ok((Parts { plan, cameras, clock, sources, models, sinks, cores }, choice))
+    Ok((Parts { plan, cameras, clock, sources, models, sinks, cores, begin_thread: schedule }, choice))
 }
 
 fn model(picture: omma_engine::picture::PictureSpec) -> ModelPlan {

@@ -9,6 +9,7 @@ use super::work::Pending;
 use crate::panics::caught;
 use crate::picture::{Fit, PictureDecoder, PictureDecoderFactory, PictureError};
 use crate::tensor::BatchTensor;
+use crate::threads::{Begin, Role};
 
 /// A batch between the batcher and the model. `pendings`, `origins` and `fits` agree with the slots of `tensor`.
 pub struct Prepared {
@@ -50,11 +51,17 @@ impl Decoders {
 
     /// # Errors
     /// The threads could not be started.
-    pub fn pool(factory: &dyn PictureDecoderFactory, threads: usize, name: &str) -> Result<Self, std::io::Error> {
+    pub fn pool(
+        factory: &dyn PictureDecoderFactory,
+        threads: usize,
+        name: &str,
+        begin_thread: Begin,
+    ) -> Result<Self, std::io::Error> {
         let name = name.to_owned();
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(move |index| format!("{name}-{index}"))
+            .start_handler(move |_| begin_thread(Role::Compute))
             .build()
             .map_err(std::io::Error::other)?;
         let decoders = (0..threads.current_num_threads()).map(|_| Mutex::new(factory.open())).collect();

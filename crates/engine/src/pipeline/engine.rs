@@ -32,6 +32,7 @@ use crate::post::OutputDecoderFactory;
 use crate::report::{Level, Reports};
 use crate::sink::Sink;
 use crate::source::Source;
+use crate::threads::{Begin, Role};
 
 /// Batches of results that may be on their way to a post worker.
 const POST_QUEUE_MAX: usize = 1024;
@@ -68,6 +69,8 @@ pub struct Parts {
     pub sinks: Vec<Box<dyn Sink>>,
     /// Processor cores to plan threads for.
     pub cores: usize,
+    /// Called on each thread as it begins.
+    pub begin_thread: Begin,
 }
 
 /// Why an engine could not start.
@@ -113,7 +116,7 @@ impl Engine {
     /// # Errors
     /// A model cannot be opened or fails its warm-up, or a thread cannot be started. Nothing runs then.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { plan, cameras, clock, sources, models: model_parts, sinks, cores } = parts;
+        let Parts { plan, cameras, clock, sources, models: model_parts, sinks, cores, begin_thread } = parts;
         let models: Vec<Arc<Model>> = model_parts
             .into_iter()
             .zip(&plan.models)
@@ -145,6 +148,7 @@ impl Engine {
             plan,
             clock,
             cameras,
+            begin_thread,
         });
         let mut engine = Self { shared, models, threads: Vec::new(), runtime: None };
         match engine.start_threads(sources, sinks, results) {
@@ -165,18 +169,19 @@ impl Engine {
         self.open_models()?;
         for (number, results) in results.into_iter().enumerate() {
             let shared = Arc::clone(&self.shared);
-            self.spawn(format!("omma-post-{number}"), move || order::run(&shared, &results))?;
+            self.spawn(format!("omma-post-{number}"), Role::Relay, move || order::run(&shared, &results))?;
         }
         for (number, sink) in sinks.into_iter().enumerate() {
             let writer = Writer { number, shared: Arc::clone(&self.shared), sink };
-            self.spawn(format!("omma-sink-{}", self.shared.plan.sinks[number].name), move || writer.run())?;
+            let name = format!("omma-sink-{}", self.shared.plan.sinks[number].name);
+            self.spawn(name, Role::Relay, move || writer.run())?;
         }
         let (shared, models) = (Arc::clone(&self.shared), self.models.clone());
-        self.spawn("omma-watch".to_owned(), move || watch::run(&shared, &models))?;
+        self.spawn("omma-watch".to_owned(), Role::Relay, move || watch::run(&shared, &models))?;
         self.shared.lifecycle.enter(Phase::Running);
         for (number, sources) in sources.into_iter().enumerate() {
             let reader = Reader { number, shared: Arc::clone(&self.shared), sources };
-            self.spawn(format!("omma-read-{number}"), move || reader.run())?;
+            self.spawn(format!("omma-read-{number}"), Role::Relay, move || reader.run())?;
         }
         Ok(())
     }
@@ -196,7 +201,7 @@ impl Engine {
                     for number in 0..model.chosen.instances {
                         let (shared, model, started) = (Arc::clone(&self.shared), Arc::clone(&model), started.clone());
                         let run = move || instance::run_thread(shared, model, number, Some(started));
-                        self.spawn(format!("omma-{name}-{number}"), run)?;
+                        self.spawn(format!("omma-{name}-{number}"), Role::Compute, run)?;
                     }
                     drop(started);
                     for _ in 0..model.chosen.instances {
@@ -209,10 +214,15 @@ impl Engine {
                 }
             };
             if model.feed.is_some() {
-                let decoders = Decoders::pool(model.pictures.as_ref(), model.chosen.decode_threads, "omma-decode")
-                    .map_err(|error| StartError::Thread { name: "omma-decode".to_owned(), error })?;
+                let decoders = Decoders::pool(
+                    model.pictures.as_ref(),
+                    model.chosen.decode_threads,
+                    "omma-decode",
+                    self.shared.begin_thread,
+                )
+                .map_err(|error| StartError::Thread { name: "omma-decode".to_owned(), error })?;
                 let shared = Arc::clone(&self.shared);
-                self.spawn(format!("omma-feed-{name}"), move || {
+                self.spawn(format!("omma-feed-{name}"), Role::Relay, move || {
                     if let Some(feed) = &model.feed {
                         feeder::run(&shared, &model, feed, decoders, &to);
                     }
@@ -237,8 +247,12 @@ impl Engine {
         }
     }
 
-    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
-        let thread = std::thread::Builder::new().name(name.clone()).spawn(run);
+    fn spawn(&mut self, name: String, role: Role, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+        let begin = self.shared.begin_thread;
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            begin(role);
+            run();
+        });
         self.threads.push(thread.map_err(|error| StartError::Thread { name, error })?);
         Ok(())
     }

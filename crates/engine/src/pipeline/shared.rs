@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::report::Reports;
 use crate::sink::buffer::{Buffer, Delivery};
+use crate::threads::Begin;
 
 /// How a model is served, for people and for readiness.
 #[derive(Debug, Clone)]
@@ -38,6 +39,7 @@ pub struct Shared {
     pub reports: Reports,
     pub lifecycle: Lifecycle,
     pub models: Vec<ModelStatus>,
+    pub(super) begin_thread: Begin,
     pub(super) desks: Vec<Desk<Work>>,
     pub(super) buffers: Vec<SinkBuffer>,
     pub(super) post: Vec<Sender<Vec<Pending>>>,

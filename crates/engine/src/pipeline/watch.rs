@@ -12,6 +12,7 @@ use super::shared::Shared;
 use crate::infer::backend::Opener;
 use crate::lifecycle::Phase;
 use crate::report::Level;
+use crate::threads::Role;
 
 /// Hung threads that one model may leave behind; each holds its copy of the model for ever.
 const ABANDONED_MAX: u64 = 16;
@@ -84,7 +85,10 @@ fn look_at(shared: &Arc<Shared>, model: &Arc<Model>) {
         let number = model.chosen.instances + usize::try_from(abandoned).unwrap_or(0);
         let (shared_too, model_too) = (Arc::clone(shared), Arc::clone(model));
         let thread = std::thread::Builder::new().name(format!("omma-{}-{number}", model.plan.name));
-        if let Err(error) = thread.spawn(move || instance::run_thread(shared_too, model_too, number, None)) {
+        if let Err(error) = thread.spawn(move || {
+            (shared_too.begin_thread)(Role::Compute);
+            instance::run_thread(shared_too, model_too, number, None);
+        }) {
             shared.reports.say(Level::Error, &subject, "thread", || format!("no thread for a new instance: {error}"));
         }
     }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use omma_engine::clock::Clock;
 use omma_engine::source::{Arrival, Demand, Polled, Settlement, Source, SourceError};
+use omma_engine::threads::Role;
 use omma_frame::{CameraIndex, Payload, Token, UnixNanos};
 
 use super::super::Keep;
@@ -20,6 +21,7 @@ use super::super::mailbox::{Mailboxes, Put};
 use super::super::pace::Timetable;
 use super::agenda::{Agenda, Job, Step};
 use super::{NAME, SyntheticCounts, SyntheticOptions, add, refused, unix_at};
+use crate::threads::schedule;
 
 /// Draws picture `number` of a camera and appends it, encoded, to the empty vector, which is used again. An error is a
 /// message; the camera goes on with its next picture.
@@ -107,7 +109,10 @@ impl DrawnSource {
             }
             let handle = std::thread::Builder::new()
                 .name(format!("draw-{thread}"))
-                .spawn(move || drawing.run(&woken))
+                .spawn(move || {
+                    schedule(Role::Compute);
+                    drawing.run(&woken);
+                })
                 .map_err(|error| refused(format!("cannot start a drawing thread: {error}")))?;
             source.threads.push(DrawingThread { wake: Some(wake), unfinished, handle: Some(handle) });
         }
