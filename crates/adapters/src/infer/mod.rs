@@ -22,6 +22,8 @@ mod rten;
 mod simulated;
 
 pub use file::FileProblem;
+#[cfg(feature = "fuzzing")]
+pub(crate) use file::look;
 pub use fit::{check, guess_spec};
 pub use onnx::{Attempt, Choice, OnnxModel, OnnxOptions, OpenError, Runtime, open};
 pub use simulated::{Cost, Waiting, null, simulated};

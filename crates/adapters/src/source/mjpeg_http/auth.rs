@@ -119,16 +119,29 @@ fn parameter(parameters: &str, wanted: &str) -> Option<String> {
     let mut rest = parameters;
     while let Some((name, after)) = rest.split_once('=') {
         let after = after.trim_start();
+        let quoted = after.starts_with('"');
         let (value, next) = match after.strip_prefix('"') {
-            Some(inside) => inside.split_once('"')?,
+            Some(inside) => inside.split_at(closing_quote(inside)?),
             None => after.split_at(after.find(',').unwrap_or(after.len())),
         };
         if name.trim_matches([',', ' ', '\t']).eq_ignore_ascii_case(wanted) {
-            return Some(value.trim().to_owned());
+            // It goes back between quotes, where one of its own would end it.
+            let whole = quoted || !value.contains(['"', '\\']);
+            return whole.then(|| value.trim().to_owned());
         }
-        rest = next;
+        rest = next.strip_prefix('"').unwrap_or(next);
     }
     None
+}
+
+/// Where a quoted value ends. A backslash keeps the quote behind it inside.
+fn closing_quote(inside: &str) -> Option<usize> {
+    let mut kept = false;
+    inside.bytes().position(|byte| {
+        let closes = byte == b'"' && !kept;
+        kept = byte == b'\\' && !kept;
+        closes
+    })
 }
 
 fn md5_hex(text: &str) -> String {
@@ -207,6 +220,9 @@ mod tests {
             (vec!["Digest realm=\"a\", nonce=\"n\", algorithm=SHA-256", "Digest realm=\"a\", nonce=\"n\""], "digest"),
             (vec!["Digest realm=\"a\", nonce=\"n\", qop=\"auth-int\"", "basic realm=x"], "basic"),
             (vec!["Digest realm=\"a\", nonce=\"n"], "none"),
+            (vec!["Digest realm=\"a, nonce=x \\\"b\\\"\", nonce=\"n\""], "digest"),
+            (vec!["Digest realm=a\"b, nonce=\"n\""], "none"),
+            (vec!["Digest realm=\"a\\\", nonce=\"n\""], "none"),
             (vec!["Negotiate"], "none"),
             (vec![], "none"),
         ] {

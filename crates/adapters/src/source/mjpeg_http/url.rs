@@ -21,8 +21,9 @@ pub(super) struct Credentials {
 
 impl Url {
     pub fn parse(text: &str) -> Result<Self, String> {
-        // Spaces and control characters would end the request line and begin a header of somebody's choice.
-        if let Some(odd) = text.chars().find(|c| c.is_whitespace() || c.is_control()) {
+        // Spaces and control characters would end the request line and begin a header of somebody's choice; a quote
+        // would end the quoted target in an answer to a challenge.
+        if let Some(odd) = text.chars().find(|c| c.is_whitespace() || c.is_control() || *c == '"') {
             return Err(format!("the URL holds {odd:?}, expected it percent-encoded"));
         }
         let rest = match text.split_once("://") {
@@ -89,7 +90,12 @@ fn decoded(text: &str) -> Result<String, String> {
         let (Some(high), Some(low)) = (digit(), digit()) else { return Err(malformed()) };
         bytes.push((high * 16 + low) as u8);
     }
-    String::from_utf8(bytes).map_err(|_| "the URL's user or password is not UTF-8".into())
+    let text = String::from_utf8(bytes).map_err(|_| "the URL's user or password is not UTF-8".to_owned())?;
+    // The user goes into a header as it stands, where a line end would begin another one.
+    if text.chars().any(char::is_control) {
+        return Err("the URL's user or password holds a control character".into());
+    }
+    Ok(text)
 }
 
 impl fmt::Display for Url {
@@ -147,6 +153,8 @@ mod tests {
             ("http://[::1/", "the URL's host begins with [ and has no ]"),
             ("http://a:%zz@cam/", "the URL's user or password holds a % that two hexadecimal digits do not follow"),
             ("http://a:%ff@cam/", "the URL's user or password is not UTF-8"),
+            ("http://a%0d%0aX:b@cam/", "the URL's user or password holds a control character"),
+            ("http://cam/a\"b", "the URL holds '\"', expected it percent-encoded"),
         ] {
             assert_eq!(Url::parse(text).expect_err(text), message, "{text}");
         }
