@@ -122,7 +122,9 @@ fn wrong(line: &str) -> Option<String> {
             let there = test.is_none_or(|test| test.exists() || test.with_extension("rs").exists());
             (!there).then(|| "no such test".to_owned())
         }
-        script if script.starts_with("scripts/") => (!root().join(script).exists()).then(|| "no such script".to_owned()),
+        script if script.starts_with("scripts/") => {
+            (!root().join(script).exists()).then(|| "no such script".to_owned())
+        }
         _ => Some("not run by any test, mark it `sh run`".to_owned()),
     }
 }
@@ -144,7 +146,14 @@ fn every_command_in_the_documentation_runs() {
                 ["sh", "run"] | ["sh", "run", "live"] => {
                     let prelude = if block.info.ends_with("live") { LIVE } else { "" };
                     let output = Command::new("timeout")
-                        .args([&format!("{MINUTES_MAX}m"), "bash", "-euo", "pipefail", "-c", &format!("{prelude}{}", block.text)])
+                        .args([
+                            &format!("{MINUTES_MAX}m"),
+                            "bash",
+                            "-euo",
+                            "pipefail",
+                            "-c",
+                            &format!("{prelude}{}", block.text),
+                        ])
                         .current_dir(folder.path())
                         .env("PATH", &path)
                         .output()
@@ -159,7 +168,8 @@ fn every_command_in_the_documentation_runs() {
                     }
                 }
                 _ => {
-                    let commands = block.text.lines().find(|line| line.starts_with("omma ") || line.starts_with("cargo "));
+                    let commands =
+                        block.text.lines().find(|line| line.starts_with("omma ") || line.starts_with("cargo "));
                     assert_eq!(commands, None, "{place}: a command in a block of {:?}, mark it `sh run`", block.info);
                 }
             }

@@ -329,7 +329,10 @@ fn the_page_of_results_speaks_of_durability_as_the_configuration_does() {
     let refused = read(&LEAST.replace("type = \"null\"", "type = \"jsonl\"\npath = \"o.jsonl\"\ndurability = \"x\""));
     let expected = refused.expect_err("no such word").to_string();
     for word in ["none", "flush", "fsync"] {
-        assert!(said.contains(&format!("`{word}`")) && expected.contains(&format!("\"{word}\"")), "{word}: {said}{expected}");
+        assert!(
+            said.contains(&format!("`{word}`")) && expected.contains(&format!("\"{word}\"")),
+            "{word}: {said}{expected}"
+        );
     }
 }
 

@@ -106,6 +106,13 @@ pub fn labels(bytes: &[u8]) {
 }
 
 pub(crate) fn labels_seeds() -> Vec<Vec<u8>> {
-    let texts = ["person\ncar\n", "\u{feff}  a\tb \r\nN/A\r\n\r\n", "a\n\nb", "", "Зайчик\n# x\u{85}y\u{2028}z", "a\u{b}\n\u{a0}\n"];
+    let texts = [
+        "person\ncar\n",
+        "\u{feff}  a\tb \r\nN/A\r\n\r\n",
+        "a\n\nb",
+        "",
+        "Зайчик\n# x\u{85}y\u{2028}z",
+        "a\u{b}\n\u{a0}\n",
+    ];
     texts.iter().map(|text| text.as_bytes().to_vec()).chain([vec![b'x'; 257], b"caf\xe9".to_vec()]).collect()
 }

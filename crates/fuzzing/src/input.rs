@@ -40,8 +40,4 @@ impl<'a> Input<'a> {
     pub fn rest(self) -> &'a [u8] {
         self.rest
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
 }

@@ -84,7 +84,12 @@ pub const TARGETS: [Target; 13] = [
         check: multipart,
         seeds: streams::multipart_seeds,
     },
-    Target { name: "onnx", law: "a file that passes does not pass without its last byte", check: onnx, seeds: models::onnx_seeds },
+    Target {
+        name: "onnx",
+        law: "a file that passes does not pass without its last byte",
+        check: onnx,
+        seeds: models::onnx_seeds,
+    },
     Target {
         name: "outputs",
         law: "detections are inside the picture, sorted and bounded; scores are 0 to 1; the same again is the same",

@@ -51,8 +51,15 @@ fn tensor(input: &mut Input, names: &[&str]) -> TensorInfo {
 
 /// Guessing pictures and decoder from a model's tensors.
 pub fn guess(bytes: &[u8]) {
-    const OUTPUTS: [&str; 7] =
-        ["output0", "logits", "embedding", "detection_boxes", "detection_classes", "detection_scores", "num_detections"];
+    const OUTPUTS: [&str; 7] = [
+        "output0",
+        "logits",
+        "embedding",
+        "detection_boxes",
+        "detection_classes",
+        "detection_scores",
+        "num_detections",
+    ];
     let mut input = Input::new(bytes);
     let class_count = [None, Some(0), Some(80), Some(1000), Some(usize::MAX)][input.below(5)];
     let side = [0, 1, 64, 640, u32::MAX];
@@ -76,7 +83,8 @@ pub fn guess(bytes: &[u8]) {
 pub(crate) fn guess_seeds() -> Vec<Vec<u8>> {
     // One picture input and one output: YOLO v8, v5, a classifier, an end-to-end export, an embedding.
     let image = [0, 0, 4, 0, 7, 8, 8];
-    let outputs: [&[u8]; 5] = [&[0, 0, 3, 0, 4, 5], &[0, 0, 3, 9, 5, 93], &[1, 0, 2, 9, 6], &[0, 0, 3, 9, 108, 14], &[2, 0, 2, 0, 72]];
+    let outputs: [&[u8]; 5] =
+        [&[0, 0, 3, 0, 4, 5], &[0, 0, 3, 9, 5, 93], &[1, 0, 2, 9, 6], &[0, 0, 3, 9, 108, 14], &[2, 0, 2, 0, 72]];
     let mut seeds: Vec<Vec<u8>> =
         outputs.iter().map(|output| [&[0, 3, 3, 1][..], &image, &[1], output].concat()).collect();
     let listed = [3, 0, 3, 9, 108, 12, 4, 0, 2, 9, 108, 5, 0, 2, 9, 108, 6, 0, 1, 9];

@@ -132,13 +132,7 @@ fn plan(input: &mut Input) -> OutputPlan {
 fn fit(input: &mut Input) -> Fit {
     let original = Size { width: input.u32() >> 20, height: input.u32() >> 20 };
     match input.byte() {
-        0 => Fit {
-            original,
-            scale_x: input.f32(),
-            scale_y: input.f32(),
-            offset_x: input.f32(),
-            offset_y: input.f32(),
-        },
+        0 => Fit { original, scale_x: input.f32(), scale_y: input.f32(), offset_x: input.f32(), offset_y: input.f32() },
         choice if choice & 1 == 1 => Fit::new(original, INPUT, Resize::Stretch),
         _ => Fit::new(original, INPUT, Resize::Letterbox { pad: 0 }),
     }

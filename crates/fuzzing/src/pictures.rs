@@ -70,7 +70,10 @@ fn hold(library: JpegLibrary, spec: &PictureSpec, payload: &Payload) -> Result<F
             assert!(width > 0 && height > 0 && u64::from(width) * u64::from(height) <= LIMITS.pixels_max, "{fit:?}");
         }
         (Err(error), Err(again)) => {
-            assert!(matches!(error.reason, PayloadEmpty | PayloadTooLarge | PictureCorrupt | PictureUnfit), "{error:?}");
+            assert!(
+                matches!(error.reason, PayloadEmpty | PayloadTooLarge | PictureCorrupt | PictureUnfit),
+                "{error:?}"
+            );
             assert!(!error.message.is_empty() && error.message.len() < 1000, "{error:?}");
             assert_eq!((error.reason, &error.message), (again.reason, &again.message));
         }
@@ -141,7 +144,8 @@ fn seeds(pictures: Vec<Vec<u8>>, start: usize) -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn jpeg_seeds() -> Vec<Vec<u8>> {
-    let (scene, noise) = (Canvas::scene(Size { width: 48, height: 40 }), Canvas::noise(Size { width: 17, height: 9 }, 9));
+    let (scene, noise) =
+        (Canvas::scene(Size { width: 48, height: 40 }), Canvas::noise(Size { width: 17, height: 9 }, 9));
     let kind = JpegKind { quality: 70, ..JpegKind::default() };
     let progressive = scene.jpeg(JpegKind { progressive_scans: Some(6), ..kind });
     let pictures = vec![
@@ -158,7 +162,8 @@ pub(crate) fn jpeg_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn png_seeds() -> Vec<Vec<u8>> {
-    let (scene, noise) = (Canvas::scene(Size { width: 24, height: 20 }), Canvas::noise(Size { width: 9, height: 7 }, 9));
+    let (scene, noise) =
+        (Canvas::scene(Size { width: 24, height: 20 }), Canvas::noise(Size { width: 9, height: 7 }, 9));
     let pictures = vec![
         scene.png(),
         fixtures::interlaced_png(&noise),

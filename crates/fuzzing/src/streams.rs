@@ -81,7 +81,8 @@ pub(crate) fn mjpeg_file_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn multipart_seeds() -> Vec<Vec<u8>> {
-    let head = |more: &str| format!("HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary={more}\r\n\r\n");
+    let head =
+        |more: &str| format!("HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary={more}\r\n\r\n");
     let counted = "--f\r\nContent-Type: image/jpeg\r\nContent-Length: 4\r\n\r\nAAAA\r\n--f\r\nContent-Length: 2\r\n\r\nBB\r\n--f--\r\n";
     let open = "--f\r\n\r\nAAAA\r\n--f\r\nContent-Type: audio/x\r\n\r\nBB\n--f\n\nC\r\n--f\r\n";
     let chunks: String = counted.as_bytes().chunks(7).fold(String::new(), |mut text, chunk| {

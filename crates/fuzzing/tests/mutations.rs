@@ -32,8 +32,22 @@ impl Dice {
 
 /// What parsers branch on.
 const TELLING: [&[u8]; 16] = [
-    b"\r\n", b"\n", b"\"", b"\\", b"--", b"%", b"=", b"[[", b"@", b":", b"\xFF\xD8", b"\xFF\xD9", b"\xFF\xDA", b"\xFF\xC0",
-    b"\xFF\xFF\xFF\xFF", b"\0\0\0\0",
+    b"\r\n",
+    b"\n",
+    b"\"",
+    b"\\",
+    b"--",
+    b"%",
+    b"=",
+    b"[[",
+    b"@",
+    b":",
+    b"\xFF\xD8",
+    b"\xFF\xD9",
+    b"\xFF\xDA",
+    b"\xFF\xC0",
+    b"\xFF\xFF\xFF\xFF",
+    b"\0\0\0\0",
 ];
 
 fn mutate(dice: &mut Dice, seeds: &[Vec<u8>], bytes: &mut Vec<u8>) {

@@ -6,6 +6,9 @@
 //!
 //! What is absent: no decoding of pictures or outputs, no GPU, no network.
 
+// Without any runtime (as the fuzzers build it) nobody asks for a batch.
+#![cfg_attr(not(any(feature = "onnxruntime", feature = "openvino", feature = "rten")), allow(dead_code, unused))]
+
 mod file;
 mod fit;
 #[cfg(any(feature = "onnxruntime", feature = "openvino"))]

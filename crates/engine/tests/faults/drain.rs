@@ -100,8 +100,7 @@ fn what_a_poll_brings_while_the_engine_drains_is_published() {
     let (shared, (found, begun)) = (Arc::new(OnceLock::new()), sync_channel(1));
     let mut rig = Rig::new(1, Delivery::Every, Model::new(|_| Turn::Answer).blocking(Device::Cpu));
     let known = Arc::clone(&shared);
-    rig.tamper =
-        Box::new(move |inner| Box::new(Dawdler { inner, shared: Arc::clone(&known), found: found.clone() }));
+    rig.tamper = Box::new(move |inner| Box::new(Dawdler { inner, shared: Arc::clone(&known), found: found.clone() }));
     let running = rig.start().expect("starts");
     assert!(shared.set(Arc::clone(running.engine.shared())).is_ok());
     running.push_all(0, 0..1);
