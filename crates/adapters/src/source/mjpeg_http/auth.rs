@@ -125,9 +125,12 @@ fn parameter(parameters: &str, wanted: &str) -> Option<String> {
             None => after.split_at(after.find(',').unwrap_or(after.len())),
         };
         if name.trim_matches([',', ' ', '\t']).eq_ignore_ascii_case(wanted) {
-            // It goes back between quotes, where one of its own would end it.
-            let whole = quoted || !value.contains(['"', '\\']);
-            return whole.then(|| value.trim().to_owned());
+            // It goes back between quotes as it stands. Without quotes of its own it may hold nothing that ends them.
+            return match quoted {
+                true => Some(value.to_owned()),
+                false if value.contains(['"', '\\']) => None,
+                false => Some(value.trim().to_owned()),
+            };
         }
         rest = next.strip_prefix('"').unwrap_or(next);
     }
@@ -210,6 +213,16 @@ mod tests {
             challenge.answer(&credentials("a", "b"), "/", "x").contains("nc=00000002"),
             "the nonce's uses are counted"
         );
+    }
+
+    /// A nonce is the camera's own: with another one every answer is wrong.
+    #[test]
+    fn a_quoted_value_goes_back_as_it_came() {
+        for value in [" n ", "n\\\\", "n\\ ", "a\\\"b", "a, realm=x"] {
+            let mut scheme = choose(&[&format!("Digest realm=\"r\", nonce=\"{value}\"")]).expect("spoken");
+            let answer = scheme.answer(&credentials("u", "p"), "/", 0);
+            assert!(answer.contains(&format!(", nonce=\"{value}\", uri=")), "{answer}");
+        }
     }
 
     #[test]

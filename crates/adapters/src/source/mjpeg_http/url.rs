@@ -44,7 +44,11 @@ impl Url {
         let (host, port) = if let Some(rest) = host_port.strip_prefix('[') {
             let (host, after) = rest.split_once(']').ok_or("the URL's host begins with [ and has no ]")?;
             host.parse::<std::net::Ipv6Addr>().map_err(|_| format!("the URL's host [{host}] is no IPv6 address"))?;
-            (host, after.strip_prefix(':'))
+            let port = after.strip_prefix(':');
+            if port.is_none() && !after.is_empty() {
+                return Err(format!("the URL has {after:?} behind its host, expected a port or a path"));
+            }
+            (host, port)
         } else {
             match host_port.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
@@ -56,7 +60,10 @@ impl Url {
         }
         let port = match port {
             None | Some("") => 80,
-            Some(port) => port.parse().map_err(|_| format!("the URL's port is {port:?}, expected 1 to 65535"))?,
+            Some(port) => match port.parse() {
+                Ok(number @ 1..) => number,
+                _ => return Err(format!("the URL's port is {port:?}, expected 1 to 65535")),
+            },
         };
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
         Ok(Self { host: host.to_owned(), port, target, credentials })
@@ -147,6 +154,8 @@ mod tests {
             ("http://", "the URL has no host, expected http://host/path"),
             ("http://:80/x", "the URL has no host, expected http://host/path"),
             ("http://cam:99999/", "the URL's port is \"99999\", expected 1 to 65535"),
+            ("http://cam:0/", "the URL's port is \"0\", expected 1 to 65535"),
+            ("http://[::1]81/", "the URL has \"81\" behind its host, expected a port or a path"),
             ("http://cam/a b", "the URL holds ' ', expected it percent-encoded"),
             ("http://cam/a\r\nX: y", "the URL holds '\\r', expected it percent-encoded"),
             ("http://[::g]/", "the URL's host [::g] is no IPv6 address"),
