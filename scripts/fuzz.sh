@@ -27,10 +27,11 @@ for target in "${targets[@]}"; do
 done
 
 scripts/setup.sh build fuzz
-export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH" RUSTC_BOOTSTRAP=1
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 cargo run --quiet -p omma-fuzzing --example seeds -- fuzz/corpus
 # One build for all of them. Without AddressSanitizer: what it would see beyond Rust's own checks is C that is built
 # without it.
+export RUSTC_BOOTSTRAP=1
 cargo fuzz build --sanitizer none
 
 failed=()

@@ -22,8 +22,8 @@ pub(super) struct Credentials {
 impl Url {
     pub fn parse(text: &str) -> Result<Self, String> {
         // Spaces and control characters would end the request line and begin a header of somebody's choice; a quote
-        // would end the quoted target in an answer to a challenge.
-        if let Some(odd) = text.chars().find(|c| c.is_whitespace() || c.is_control() || *c == '"') {
+        // or a backslash would change where the quoted target ends in an answer to a challenge.
+        if let Some(odd) = text.chars().find(|c| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\')) {
             return Err(format!("the URL holds {odd:?}, expected it percent-encoded"));
         }
         let rest = match text.split_once("://") {
@@ -163,6 +163,7 @@ mod tests {
             ("http://a:%zz@cam/", "the URL's user or password holds a % that two hexadecimal digits do not follow"),
             ("http://a:%ff@cam/", "the URL's user or password is not UTF-8"),
             ("http://a%0d%0aX:b@cam/", "the URL's user or password holds a control character"),
+            ("http://cam/a\\", "the URL holds '\\\\', expected it percent-encoded"),
             ("http://cam/a\"b", "the URL holds '\"', expected it percent-encoded"),
         ] {
             assert_eq!(Url::parse(text).expect_err(text), message, "{text}");
