@@ -1,7 +1,7 @@
 # The two commands of the README are `make demo` and `make test`; `make help` lists the others.
 # Every target installs what it needs and is missing, and says so (scripts/setup.sh).
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint deny runtimes pure
+.PHONY: help demo test lint deny fuzz runtimes pure
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ lint: ## Formatting, clippy without warnings, and the build that needs no C comp
 deny: ## Licences, sources and versions of the dependencies (deny.toml)
 	@scripts/setup.sh build deny
 	cargo deny check bans licenses sources
+
+fuzz: ## Run every fuzz target for a minute (scripts/fuzz.sh SECONDS TARGET... for some)
+	@scripts/fuzz.sh
 
 runtimes: ## Install ONNX Runtime and OpenVINO into the user's cache folder
 	@scripts/setup.sh runtimes

@@ -4,6 +4,7 @@
 #   scripts/setup.sh build      compiler, cmake and nasm, for the JPEG decoder (Debian packages)
 #   scripts/setup.sh test       cargo-nextest, the test runner
 #   scripts/setup.sh deny       cargo-deny, which checks the dependencies' licences and sources
+#   scripts/setup.sh fuzz       cargo-fuzz, and the C++ compiler that its runtime is built with
 #   scripts/setup.sh runtimes   ONNX Runtime and OpenVINO, out of their PyPI wheels, into the user's cache folder
 #
 # Idempotent: with everything there it looks and returns, in well under a second.
@@ -117,13 +118,17 @@ runtimes() {
   return $failed
 }
 
-[ $# -gt 0 ] || die "expected one or more of: build, test, deny, runtimes"
+[ $# -gt 0 ] || die "expected one or more of: build, test, deny, fuzz, runtimes"
 for part in "$@"; do
   case "$part" in
     build) build ;;
     test) tool cargo-nextest "the test runner" ;;
     deny) tool cargo-deny "which checks the dependencies' licences and sources" ;;
+    fuzz)
+      command -v c++ >/dev/null || packages g++
+      tool cargo-fuzz "the fuzzers' driver"
+      ;;
     runtimes) runtimes || die "without native runtimes omma runs on its built-in one (rten), at about half the speed" ;;
-    *) die "unknown part '$part', expected build, test, deny or runtimes" ;;
+    *) die "unknown part '$part', expected build, test, deny, fuzz or runtimes" ;;
   esac
 done

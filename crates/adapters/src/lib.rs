@@ -2,6 +2,9 @@
 //!
 //! The folders bear the names of the engine's stages. No adapter knows another; each native library is one feature.
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod infer;
 pub mod picture;
 pub mod sink;

@@ -152,6 +152,26 @@ proptest! {
     }
 }
 
+/// libjpeg-turbo stays in the middle of a header that it could not read, and refuses whatever comes next. Found by fuzzing.
+#[test]
+fn a_header_that_cannot_be_read_costs_its_own_picture_only() {
+    let sound = Canvas::scene(size(64, 48)).jpeg(JpegKind::default());
+    let frame = sound.windows(2).position(|pair| pair == [0xFF, 0xC0]).expect("a frame header");
+    let without_sampling = [&sound[..frame + 11], &[0x00], &sound[frame + 12..]].concat();
+    let reserved_marker = [&sound[..2], &[0xFF, 0xA8, 0, 4, 1, 2], &sound[2..]].concat();
+    let short_table = [&sound[..2], &[0xFF, 0xDB, 0, 4, 1, 2], &sound[2..]].concat();
+    for &library in LIBRARIES {
+        for hostile in [&reserved_marker, &without_sampling, &short_table] {
+            let mut bench = bench(library, PictureLimits::default());
+            bench.decode(&encoded(&sound)).expect("a sound picture");
+            let expected = bench.bytes().to_vec();
+            let _ = bench.decode(&encoded(hostile));
+            bench.decode(&encoded(&sound)).expect("a sound picture behind a hostile one");
+            assert!(bench.bytes() == expected, "{}", library.name());
+        }
+    }
+}
+
 /// What each of these costs its sender is a kilobyte or less; what it costs us is bounded.
 #[test]
 fn small_bombs_take_no_time() {

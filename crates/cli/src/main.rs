@@ -7,6 +7,7 @@ mod assemble;
 mod bench;
 mod cast;
 mod demo;
+mod descriptors;
 mod exit;
 mod figures;
 mod human;

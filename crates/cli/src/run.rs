@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::args::RunArgs;
 use crate::assemble::{self, Assembled};
+use crate::descriptors;
 use crate::exit::{Exit, Failure};
 use crate::figures::{Reading, Window};
 use crate::human;
@@ -31,6 +32,9 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let config = omma_config::load(&args.config.file).map_err(Failure::usage)?;
     let mut talk = Talk { json: args.json, screen: Screen::new(!args.json && say::watched()) };
     let watched = Watched::default();
+    if let Some(warning) = descriptors::provide(&config) {
+        talk.say("note", Level::Warning, &warning);
+    }
     let server = serve(&config, &watched, &mut talk)?;
     let Assembled { parts, notes } = assemble::assemble(&config)?;
     for note in &notes {

@@ -1,13 +1,37 @@
 //! Every command in the documentation runs: in each page's own folder, in the page's order, with the built binary.
 //!
-//! A block of `sh run` is run; one of `toml NAME` is written to that file first. A block of plain `sh` is not run, and
-//! may hold only what installs, builds or needs something that a test has not: commands that begin with `make`.
+//! A block of `sh run` is run; one of `toml NAME` is written to that file first. In a block of `sh run live` an `omma run`
+//! gets a SIGINT once results have come, as from a person who has seen enough. A block of plain `sh` is not run, and may
+//! hold only what installs or builds (`make`, `cargo`, `scripts/`), whose targets, crates and files must be there. No other
+//! block holds commands.
+//!
+//! What the pages take for granted is put in its place: the reader's model is the demo's, the reader's camera a server on
+//! the loopback, and metrics are served on any free port.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use omma_adapters::picture::encode_jpeg;
+use omma_frame::Size;
+use omma_testkit::source_mjpeg_server::{Act, MjpegServer};
+
 const MINUTES_MAX: u32 = 5;
+
+const READERS_MODEL: &str = "yolov8n.onnx";
+const READERS_CAMERA: &str = "http://10.0.0.7/video.mjpg";
+
+/// Stops `omma run` with SIGINT once there are results, and ends as it does.
+const LIVE: &str = r#"
+omma() {
+  if [ "$1" != run ]; then command omma "$@"; return; fi
+  command omma "$@" &
+  local run=$!
+  until [ -s results.jsonl ] || ! kill -0 $run; do sleep 0.1; done
+  kill -INT $run
+  wait $run
+}
+"#;
 
 struct Block {
     line: usize,
@@ -37,8 +61,12 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 fn pages() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root();
     let mut pages = vec![root.join("README.md"), root.join("ARCHITECTURE.md")];
     let mut folders = vec![root.join("docs")];
     while let Some(folder) = folders.pop() {
@@ -56,11 +84,57 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
+/// A camera that shows some pictures to whoever asks.
+fn camera() -> MjpegServer {
+    let mut jpeg = Vec::new();
+    let rgb: Vec<u8> = (0..320 * 240 * 3).map(|at| (at / 320 % 251) as u8).collect();
+    encode_jpeg(&rgb, Size { width: 320, height: 240 }, 80, &mut jpeg).expect("encoded");
+    MjpegServer::showing(vec![jpeg; 50], Act::Stall)
+}
+
+/// A page's file, with what only its reader has replaced.
+fn write(folder: &Path, name: &str, text: &str, camera: &MjpegServer) {
+    if text.contains(READERS_MODEL) {
+        fs::copy(root().join("models/detector/omma-demo.onnx"), folder.join(READERS_MODEL)).expect("the demo's model");
+    }
+    let mut text = text.replace(READERS_CAMERA, &camera.url("/video.mjpg"));
+    if !text.contains("[engine]") {
+        text.insert_str(0, "engine = { http = \"127.0.0.1:0\" }\n");
+    }
+    fs::write(folder.join(name), text).expect("written");
+}
+
+/// Why a command that is not run cannot be right either.
+fn wrong(line: &str) -> Option<String> {
+    let words: Vec<&str> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
+    let after = |option: &str| words.iter().position(|word| *word == option).and_then(|at| words.get(at + 1));
+    match words.first().copied()? {
+        "make" => {
+            let makefile = fs::read_to_string(root().join("Makefile")).expect("a Makefile");
+            let missing = words[1..].iter().find(|target| !makefile.contains(&format!("\n{target}: ## ")));
+            missing.map(|target| format!("the Makefile has no target {target}"))
+        }
+        "cargo" => {
+            let krate = after("-p").and_then(|name| name.strip_prefix("omma-"));
+            let folder = krate.map(|name| root().join("crates").join(name));
+            let Some(folder) = folder.filter(|folder| folder.exists()) else { return Some("no such crate".to_owned()) };
+            let test = after("--test").map(|name| folder.join("tests").join(name));
+            let there = test.is_none_or(|test| test.exists() || test.with_extension("rs").exists());
+            (!there).then(|| "no such test".to_owned())
+        }
+        script if script.starts_with("scripts/") => {
+            (!root().join(script).exists()).then(|| "no such script".to_owned())
+        }
+        _ => Some("not run by any test, mark it `sh run`".to_owned()),
+    }
+}
+
 #[test]
 fn every_command_in_the_documentation_runs() {
     let binary = Path::new(env!("CARGO_BIN_EXE_omma"));
     let path = std::env::var("PATH").expect("a PATH");
     let path = format!("{}:{path}", binary.parent().expect("a folder").display());
+    let camera = camera();
     let mut ran = 0;
     for page in pages() {
         let text = fs::read_to_string(&page).expect("a page");
@@ -68,10 +142,18 @@ fn every_command_in_the_documentation_runs() {
         for block in blocks(&text) {
             let place = format!("{}:{}", page.display(), block.line);
             match block.info.split_whitespace().collect::<Vec<_>>().as_slice() {
-                ["toml", name] => fs::write(folder.path().join(name), &block.text).expect("written"),
-                ["sh", "run"] => {
+                ["toml", name] => write(folder.path(), name, &block.text, &camera),
+                ["sh", "run"] | ["sh", "run", "live"] => {
+                    let prelude = if block.info.ends_with("live") { LIVE } else { "" };
                     let output = Command::new("timeout")
-                        .args([&format!("{MINUTES_MAX}m"), "bash", "-euo", "pipefail", "-c", &block.text])
+                        .args([
+                            &format!("{MINUTES_MAX}m"),
+                            "bash",
+                            "-euo",
+                            "pipefail",
+                            "-c",
+                            &format!("{prelude}{}", block.text),
+                        ])
                         .current_dir(folder.path())
                         .env("PATH", &path)
                         .output()
@@ -81,18 +163,19 @@ fn every_command_in_the_documentation_runs() {
                     ran += 1;
                 }
                 ["sh" | "bash" | "shell" | "console", ..] => {
-                    let others: Vec<_> = block
-                        .text
-                        .lines()
-                        .filter(|line| !line.trim().is_empty() && !line.starts_with("make"))
-                        .collect();
-                    assert!(others.is_empty(), "{place}: not run by any test, mark it `sh run`: {others:?}");
+                    for line in block.text.lines() {
+                        assert_eq!(wrong(line), None, "{place}: {line}");
+                    }
                 }
-                _ => {}
+                _ => {
+                    let commands =
+                        block.text.lines().find(|line| line.starts_with("omma ") || line.starts_with("cargo "));
+                    assert_eq!(commands, None, "{place}: a command in a block of {:?}, mark it `sh run`", block.info);
+                }
             }
         }
     }
-    assert!(ran >= 4, "the guide has commands to run, found {ran}");
+    assert!(ran >= 8, "the pages have commands to run, found {ran}");
 }
 
 #[test]

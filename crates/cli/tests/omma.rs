@@ -237,6 +237,46 @@ fn results_on_the_standard_output_are_nothing_but_results() {
     assert!(text(&output.stderr).contains("omma: 3 frames received"), "{}", text(&output.stderr));
 }
 
+/// Starts it with these limits of open files, for this many cameras that nobody serves.
+fn start_with_limits(folder: &TempDir, soft: u32, hard: u32, cameras: usize) -> Running {
+    let url = |camera| format!("{{ camera = \"c{camera}\", url = \"http://127.0.0.1:9/\" }}");
+    let urls: Vec<String> = (0..cameras).map(url).collect();
+    let source = format!("type = \"mjpeg_http\"\nurls = [{}]", urls.join(", "));
+    write(folder, "omma.toml", config("", NULL, &source));
+    let mut command = Command::new("bash");
+    let line = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" run -c omma.toml --json");
+    command.args(["-c", &line, env!("CARGO_BIN_EXE_omma")]).current_dir(folder.path()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    let events = BufReader::new(child.stderr.take().expect("piped"));
+    Running { child, events }
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_for_many_cameras() {
+    let folder = folder();
+    let mut running = start_with_limits(&folder, 256, 1000, 600);
+    running.named("running");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", running.child.id())).expect("Linux");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    assert_eq!(line.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["856", "1000"], "{line}");
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.exit(), 0);
+}
+
+#[test]
+fn a_limit_of_open_files_that_cannot_be_raised_is_told_with_the_number_that_would_do() {
+    let folder = folder();
+    let mut running = start_with_limits(&folder, 256, 400, 600);
+    let warning = running.until(|event| event["level"] == "warning");
+    let text = warning["text"].as_str().expect("a text");
+    for expected in ["hold 600 connections", "may open 400", "at least 856", "LimitNOFILE=856"] {
+        assert!(text.contains(expected), "missing {expected:?} in {text}");
+    }
+    running.named("running");
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.exit(), 0);
+}
+
 #[test]
 fn a_signal_drains_and_every_frame_is_accounted_for() {
     for signal in [libc::SIGTERM, libc::SIGINT] {

@@ -322,6 +322,21 @@ fn secrets_do_not_show_in_the_lines_under_problems() {
 }
 
 #[test]
+fn the_page_of_results_speaks_of_durability_as_the_configuration_does() {
+    let page = include_str!("../../../docs/ref/results.md");
+    let (_, said) = page.split_once("- `durability`").expect("the sink's promise");
+    let said = said.split("\n- ").next().expect("a paragraph");
+    let refused = read(&LEAST.replace("type = \"null\"", "type = \"jsonl\"\npath = \"o.jsonl\"\ndurability = \"x\""));
+    let expected = refused.expect_err("no such word").to_string();
+    for word in ["none", "flush", "fsync"] {
+        assert!(
+            said.contains(&format!("`{word}`")) && expected.contains(&format!("\"{word}\"")),
+            "{word}: {said}{expected}"
+        );
+    }
+}
+
+#[test]
 fn files_that_cannot_be_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let place = |name: &str| folder.path().join(name);

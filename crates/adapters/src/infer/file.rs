@@ -75,7 +75,12 @@ pub(super) fn inspect(path: &Path) -> Result<(), FileProblem> {
     if metadata.is_dir() {
         return Err(FileProblem::NotAFile);
     }
-    let mut reader = BufReader::new(file);
+    look(&mut BufReader::new(file), metadata.len())
+}
+
+/// The look itself, at whatever can be read.
+pub(crate) fn look(reader: &mut (impl Read + Seek), length: u64) -> Result<(), FileProblem> {
+    let unreadable = |error: io::Error| FileProblem::Unreadable(error.to_string());
     let mut start = Vec::with_capacity(32);
     reader.by_ref().take(32).read_to_end(&mut start).map_err(unreadable)?;
     if start.is_empty() {
@@ -85,7 +90,7 @@ pub(super) fn inspect(path: &Path) -> Result<(), FileProblem> {
         return Err(FileProblem::Other(what));
     }
     reader.seek(SeekFrom::Start(0)).map_err(unreadable)?;
-    walk(&mut reader, metadata.len())
+    walk(reader, length)
 }
 
 /// Steps over the fields of the outermost message, which must end where the file ends.

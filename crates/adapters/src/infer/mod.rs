@@ -6,6 +6,9 @@
 //!
 //! What is absent: no decoding of pictures or outputs, no GPU, no network.
 
+// Without any runtime (as the fuzzers build it) nobody asks for a batch.
+#![cfg_attr(not(any(feature = "onnxruntime", feature = "openvino", feature = "rten")), allow(dead_code, unused))]
+
 mod file;
 mod fit;
 #[cfg(any(feature = "onnxruntime", feature = "openvino"))]
@@ -22,6 +25,8 @@ mod rten;
 mod simulated;
 
 pub use file::FileProblem;
+#[cfg(feature = "fuzzing")]
+pub(crate) use file::look;
 pub use fit::{check, guess_spec};
 pub use onnx::{Attempt, Choice, OnnxModel, OnnxOptions, OpenError, Runtime, open};
 pub use simulated::{Cost, Waiting, null, simulated};

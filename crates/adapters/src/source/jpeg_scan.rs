@@ -118,7 +118,10 @@ impl JpegScanner {
     fn broken(&mut self, why: &'static str) -> Found {
         let (State::Marker { segment, .. } | State::Scan { segment, .. }) = self.state else { return Found::Nothing };
         let from = segment.max(2).min(self.buffer.len());
-        let garbage = find_start(&self.buffer[from..]).map_or(self.buffer.len(), |start| from + start);
+        let rest = &self.buffer[from..];
+        // A last FF may be the first half of a start marker.
+        let none = rest.len() - usize::from(rest.last() == Some(&0xFF));
+        let garbage = from + find_start(rest).unwrap_or(none);
         self.state = State::Searching;
         self.skip(garbage, why)
     }
@@ -276,6 +279,14 @@ mod tests {
             if name != "only FF" {
                 assert_eq!(garbage.iter().map(|(_, _, why)| *why).collect::<Vec<_>>(), why, "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn a_start_marker_that_comes_in_halves_behind_a_broken_picture_is_found() {
+        let stream = [&[0xFF, 0xD8, 0xEF, 0xE0, 1][..], &jpeg(b"aaa")].concat();
+        for chunk in 1..stream.len() {
+            assert_eq!(scan(&stream, chunk, 1 << 16).0, [jpeg(b"aaa")], "in pieces of {chunk}");
         }
     }
 

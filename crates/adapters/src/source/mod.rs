@@ -8,7 +8,7 @@ pub mod mjpeg_file;
 pub mod mjpeg_http;
 pub mod synthetic;
 
-mod jpeg_scan;
+pub(crate) mod jpeg_scan;
 mod mailbox;
 mod natural;
 mod pace;

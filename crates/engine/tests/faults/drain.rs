@@ -1,16 +1,21 @@
 //! The end: everything in flight is done, or given up by name within the bound; nothing is acknowledged that is not.
 
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use omma_engine::cameras::Delivery;
 use omma_engine::infer::backend::{Device, LoadedModel};
+use omma_engine::lifecycle::Phase;
+use omma_engine::pipeline::Shared;
 use omma_engine::plan::Mode;
 use omma_engine::sink::Retry;
-use omma_engine::source::Fate;
+use omma_engine::source::{Arrival, Demand, Fate, Polled, Settlement, Source, SourceError};
 use omma_frame::DropReason;
 use omma_testkit::doubles_backend::{Gate, Model, Opening, Turn};
 use omma_testkit::engine_rig::{Rig, Stopped, until};
 use omma_testkit::sink::Act;
+use omma_testkit::source::ManualSource;
 
 use super::{LATEST, ms};
 
@@ -36,9 +41,9 @@ fn a_drain_completes_everything_that_was_read() {
         let running = rig.start().expect("starts");
         (0..4).for_each(|camera| running.push_all(camera, 0..10));
         until("all are read", || running.total().received == 40);
-        let lifecycle = std::sync::Arc::clone(running.engine.shared());
+        let lifecycle = Arc::clone(running.engine.shared());
         let late = std::thread::spawn(move || {
-            until("the drain has begun", || lifecycle.lifecycle.phase() >= omma_engine::lifecycle::Phase::Draining);
+            until("the drain has begun", || lifecycle.lifecycle.phase() >= Phase::Draining);
             opener.open();
         });
         let stopped = running.stop();
@@ -63,9 +68,50 @@ fn frames_read_while_the_drain_begins_are_not_forgotten() {
     }
 }
 
+/// Its poll that finds the first frame returns when the engine drains, and a little later.
+struct Dawdler {
+    inner: ManualSource,
+    shared: Arc<OnceLock<Arc<Shared>>>,
+    /// Hears that this poll has begun.
+    found: SyncSender<()>,
+}
+
+impl Source for Dawdler {
+    fn poll(&mut self, demand: &dyn Demand, arrivals: &mut Vec<Arrival>) -> Result<Polled, SourceError> {
+        let polled = self.inner.poll(demand, arrivals)?;
+        if arrivals.is_empty() {
+            return Ok(polled);
+        }
+        let _ = self.found.try_send(());
+        until("the engine drains", || self.shared.get().is_some_and(|s| s.lifecycle.phase() >= Phase::Draining));
+        // Long enough for a drain that does not wait for this poll to be over before it.
+        let begun = Instant::now();
+        until("some time has passed", || begun.elapsed() > ms(100));
+        Ok(polled)
+    }
+
+    fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError> {
+        self.inner.settle(settlements)
+    }
+}
+
+#[test]
+fn what_a_poll_brings_while_the_engine_drains_is_published() {
+    let (shared, (found, begun)) = (Arc::new(OnceLock::new()), sync_channel(1));
+    let mut rig = Rig::new(1, Delivery::Every, Model::new(|_| Turn::Answer).blocking(Device::Cpu));
+    let known = Arc::clone(&shared);
+    rig.tamper = Box::new(move |inner| Box::new(Dawdler { inner, shared: Arc::clone(&known), found: found.clone() }));
+    let running = rig.start().expect("starts");
+    assert!(shared.set(Arc::clone(running.engine.shared())).is_ok());
+    running.push_all(0, 0..1);
+    begun.recv().expect("a poll");
+    let stopped = running.stop();
+    assert_eq!((stopped.report.counts.received, stopped.report.counts.published, stopped.report.late), (1, 1, 0));
+}
+
 #[test]
 fn what_a_hung_model_holds_is_left_for_later_within_the_bound() {
-    type Load = fn(&std::sync::Arc<Model>) -> LoadedModel;
+    type Load = fn(&Arc<Model>) -> LoadedModel;
     let table: [(&str, Mode, Load); 3] = [
         ("sync", Mode::Sync, |model| model.blocking(Device::Cpu)),
         ("async", Mode::Async, |model| model.blocking(Device::Accelerator)),

@@ -1,4 +1,12 @@
 //! Any small engine, any faults: the laws hold. Found failures are kept as their own tests beside the others.
+//!
+//! Bounded in time: by the number of cases, by a watchdog over each that names the one that hangs, and by how long all
+//! of them and the search for a smaller failing one may take. On a slow machine fewer cases are tried.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
 use omma_engine::cameras::Delivery;
 use omma_engine::infer::backend::Device;
@@ -9,8 +17,18 @@ use omma_testkit::doubles_picture::{OnDecode, OnInfer, OnRead, Picture};
 use omma_testkit::engine_rig::{Rig, sink_plan};
 use omma_testkit::sink::Act;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use super::{LATEST, ms};
+
+const CASES: u32 = 32;
+const SHRINKS_MAX: u32 = 40;
+
+/// A case takes some tens of milliseconds.
+const CASE_MAX: Duration = Duration::from_secs(20);
+
+/// After this no further case is begun.
+const ALL_MAX: Duration = Duration::from_secs(45);
 
 #[derive(Debug, Clone)]
 struct Scenario {
@@ -137,11 +155,42 @@ fn hold_the_laws(scenario: &Scenario) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() })]
+/// As [`hold_the_laws`], on a thread of its own that is left behind if it hangs.
+fn watched(scenario: &Scenario) -> Result<(), TestCaseError> {
+    let (done, ended) = sync_channel::<()>(0);
+    let own = scenario.clone();
+    let case = std::thread::spawn(move || {
+        // Dropped at the end, and by a panic.
+        let _done = done;
+        hold_the_laws(&own);
+    });
+    match ended.recv_timeout(CASE_MAX) {
+        Err(RecvTimeoutError::Timeout) => Err(TestCaseError::fail(format!("it hangs: not over after {CASE_MAX:?}"))),
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => case.join().map_err(|panic| resume_unwind(panic)),
+    }
+}
 
-    #[test]
-    fn whatever_happens_the_laws_hold(scenario in scenario()) {
-        hold_the_laws(&scenario);
+#[test]
+fn whatever_happens_the_laws_hold() {
+    let begun = Instant::now();
+    let hung = AtomicBool::new(false);
+    let config = ProptestConfig {
+        cases: CASES,
+        max_shrink_iters: SHRINKS_MAX,
+        max_shrink_time: ALL_MAX.as_millis() as u32,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let tried = TestRunner::new(config).run(&scenario(), |scenario| {
+        // A smaller case that hangs too would be no news, and each costs its whole time.
+        if hung.load(Ordering::Relaxed) || begun.elapsed() > ALL_MAX {
+            return Ok(());
+        }
+        let held = watched(&scenario);
+        hung.fetch_or(held.is_err(), Ordering::Relaxed);
+        held
+    });
+    if let Err(failure) = tried {
+        panic!("{failure}");
     }
 }

@@ -14,10 +14,14 @@ pub(super) struct Turbo {
 
 impl Turbo {
     pub(super) fn new() -> Self {
+        Self { decompressor: Self::decompressor() }
+    }
+
+    fn decompressor() -> Decompressor {
         // Fails for want of memory only, where any other allocation would end the process too.
         let mut decompressor = Decompressor::new().expect("libjpeg-turbo gives a decompressor while there is memory");
         decompressor.set_scan_limit(SCANS_MAX).expect("libjpeg-turbo takes any limit that is not negative");
-        Self { decompressor }
+        decompressor
     }
 }
 
@@ -35,6 +39,25 @@ impl JpegRead for Turbo {
     }
 
     fn read(
+        &mut self,
+        bytes: &[u8],
+        header: &Header,
+        reduced: &Reduced,
+        color: Color,
+        region: &mut Region,
+    ) -> Result<(), PictureError> {
+        let done = self.decompress(bytes, header, reduced, color, region);
+        if done.is_err() {
+            // After an error in a header the library goes on where it stood with whatever it is given next, and so
+            // would refuse every picture for ever. A new one costs a damaged picture some microseconds.
+            self.decompressor = Self::decompressor();
+        }
+        done
+    }
+}
+
+impl Turbo {
+    fn decompress(
         &mut self,
         bytes: &[u8],
         header: &Header,

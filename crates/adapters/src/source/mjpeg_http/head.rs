@@ -23,6 +23,9 @@ pub(super) struct PartHead {
 /// The most of a camera's own text that goes into a message.
 const QUOTED_CHARS_MAX: usize = 200;
 
+/// Of a challenge, which is answered: realm, nonce and opaque text may be long, and half of one is none.
+const CHALLENGE_CHARS_MAX: usize = 2000;
+
 /// Parses a response's header block.
 pub(super) fn parse(block: &[u8]) -> Result<Head, String> {
     let mut lines = block.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
@@ -46,7 +49,7 @@ pub(super) fn parse(block: &[u8]) -> Result<Head, String> {
         } else if name.eq_ignore_ascii_case("location") {
             head.location = Some(without_credentials(&quoted(value)));
         } else if name.eq_ignore_ascii_case("www-authenticate") {
-            head.authenticate.push(quoted(value));
+            head.authenticate.push(shortened(value, CHALLENGE_CHARS_MAX));
         }
     }
     Ok(head)
@@ -92,7 +95,11 @@ fn field(line: &[u8]) -> Option<(&str, &[u8])> {
 
 /// A camera's text as it may stand in a message: of bounded length, without control characters.
 fn quoted(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(QUOTED_CHARS_MAX).collect()
+    shortened(text, QUOTED_CHARS_MAX)
+}
+
+fn shortened(text: &[u8], chars_max: usize) -> String {
+    String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(chars_max).collect()
 }
 
 /// A redirect's target may carry a password.
@@ -157,6 +164,13 @@ mod tests {
             let found = part.as_ref().map(|part| (part.length, part.picture)).map_err(String::as_str);
             assert_eq!(found, expected, "{block}");
         }
+    }
+
+    #[test]
+    fn a_long_challenge_stays_whole() {
+        let challenge = format!("Digest realm=\"{}\", nonce=\"{}\"", "r".repeat(200), "n".repeat(400));
+        let head = parse(format!("HTTP/1.1 401 No\r\nWWW-Authenticate: {challenge}\r\n\r\n").as_bytes());
+        assert_eq!(head.expect("parses").authenticate, [challenge]);
     }
 
     #[test]

@@ -12,6 +12,8 @@
 
 mod auth;
 mod backoff;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod head;
 mod link;
 mod multipart;

@@ -122,6 +122,9 @@ enum Chunks {
 /// A chunk's size with extensions; more is an attack.
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 
+/// A delimiter's dashes and the space behind it; a longer line is a part's content.
+const DELIMITER_BYTES_MAX: usize = 256;
+
 /// What a part's announced length alone makes us set aside.
 const RESERVE_BYTES_MAX: usize = 512 << 10;
 
@@ -180,6 +183,12 @@ impl Parser {
     /// Bytes used up, as they came over the wire.
     pub fn offset(&self) -> u64 {
         self.taken
+    }
+
+    /// Bytes of the response that are in memory now.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.len()
     }
 
     fn malformed(&self, message: impl Into<String>) -> ParseError {
@@ -316,7 +325,8 @@ impl Parser {
             }
             return Ok(Step::More);
         };
-        if mid_line {
+        // What is too long to be a delimiter is none however much of it has come at once.
+        if mid_line || newline > self.limits.header_bytes {
             return Ok(self.skip(newline + 1, skipped, false));
         }
         let line = self.buffer[..newline].trim_ascii_end();
@@ -404,11 +414,13 @@ impl Parser {
                 from = hit + 1;
                 continue;
             }
-            let Some(newline) = memchr::memchr(b'\n', &self.buffer[hit..]).map(|newline| hit + newline) else {
-                if self.buffer.len() - hit > self.token.len() + CHUNK_LINE_BYTES_MAX {
-                    from = hit + 1;
-                    continue;
-                }
+            let newline = memchr::memchr(b'\n', &self.buffer[hit..]).map(|newline| hit + newline);
+            // Too long to be a delimiter, whether its end has come or not.
+            if newline.unwrap_or(self.buffer.len()) - line > self.token.len() + DELIMITER_BYTES_MAX {
+                from = hit + 1;
+                continue;
+            }
+            let Some(newline) = newline else {
                 from = hit;
                 break None;
             };
@@ -419,7 +431,8 @@ impl Parser {
             break Some(line);
         };
         let Some(line) = found else {
-            if self.buffer.len() > self.limits.part_bytes + self.token.len() + CHUNK_LINE_BYTES_MAX {
+            // The largest part, its line end, and the longest delimiter.
+            if self.buffer.len() > self.limits.part_bytes + 2 + self.token.len() + DELIMITER_BYTES_MAX {
                 let limit = self.limits.part_bytes;
                 return Err(self.malformed(format!("a part without an end in {limit} bytes")));
             }

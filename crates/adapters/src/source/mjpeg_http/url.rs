@@ -21,8 +21,9 @@ pub(super) struct Credentials {
 
 impl Url {
     pub fn parse(text: &str) -> Result<Self, String> {
-        // Spaces and control characters would end the request line and begin a header of somebody's choice.
-        if let Some(odd) = text.chars().find(|c| c.is_whitespace() || c.is_control()) {
+        // Spaces and control characters would end the request line and begin a header of somebody's choice; a quote
+        // or a backslash would change where the quoted target ends in an answer to a challenge.
+        if let Some(odd) = text.chars().find(|c| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\')) {
             return Err(format!("the URL holds {odd:?}, expected it percent-encoded"));
         }
         let rest = match text.split_once("://") {
@@ -43,7 +44,11 @@ impl Url {
         let (host, port) = if let Some(rest) = host_port.strip_prefix('[') {
             let (host, after) = rest.split_once(']').ok_or("the URL's host begins with [ and has no ]")?;
             host.parse::<std::net::Ipv6Addr>().map_err(|_| format!("the URL's host [{host}] is no IPv6 address"))?;
-            (host, after.strip_prefix(':'))
+            let port = after.strip_prefix(':');
+            if port.is_none() && !after.is_empty() {
+                return Err(format!("the URL has {after:?} behind its host, expected a port or a path"));
+            }
+            (host, port)
         } else {
             match host_port.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
@@ -55,7 +60,10 @@ impl Url {
         }
         let port = match port {
             None | Some("") => 80,
-            Some(port) => port.parse().map_err(|_| format!("the URL's port is {port:?}, expected 1 to 65535"))?,
+            Some(port) => match port.parse() {
+                Ok(number @ 1..) => number,
+                _ => return Err(format!("the URL's port is {port:?}, expected 1 to 65535")),
+            },
         };
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
         Ok(Self { host: host.to_owned(), port, target, credentials })
@@ -89,7 +97,12 @@ fn decoded(text: &str) -> Result<String, String> {
         let (Some(high), Some(low)) = (digit(), digit()) else { return Err(malformed()) };
         bytes.push((high * 16 + low) as u8);
     }
-    String::from_utf8(bytes).map_err(|_| "the URL's user or password is not UTF-8".into())
+    let text = String::from_utf8(bytes).map_err(|_| "the URL's user or password is not UTF-8".to_owned())?;
+    // The user goes into a header as it stands, where a line end would begin another one.
+    if text.chars().any(char::is_control) {
+        return Err("the URL's user or password holds a control character".into());
+    }
+    Ok(text)
 }
 
 impl fmt::Display for Url {
@@ -141,12 +154,17 @@ mod tests {
             ("http://", "the URL has no host, expected http://host/path"),
             ("http://:80/x", "the URL has no host, expected http://host/path"),
             ("http://cam:99999/", "the URL's port is \"99999\", expected 1 to 65535"),
+            ("http://cam:0/", "the URL's port is \"0\", expected 1 to 65535"),
+            ("http://[::1]81/", "the URL has \"81\" behind its host, expected a port or a path"),
             ("http://cam/a b", "the URL holds ' ', expected it percent-encoded"),
             ("http://cam/a\r\nX: y", "the URL holds '\\r', expected it percent-encoded"),
             ("http://[::g]/", "the URL's host [::g] is no IPv6 address"),
             ("http://[::1/", "the URL's host begins with [ and has no ]"),
             ("http://a:%zz@cam/", "the URL's user or password holds a % that two hexadecimal digits do not follow"),
             ("http://a:%ff@cam/", "the URL's user or password is not UTF-8"),
+            ("http://a%0d%0aX:b@cam/", "the URL's user or password holds a control character"),
+            ("http://cam/a\\", "the URL holds '\\\\', expected it percent-encoded"),
+            ("http://cam/a\"b", "the URL holds '\"', expected it percent-encoded"),
         ] {
             assert_eq!(Url::parse(text).expect_err(text), message, "{text}");
         }

@@ -12,8 +12,9 @@ fn parse(response: &[u8], chunk: usize, limits: Limits) -> (Vec<Vec<u8>>, Option
     let mut parts = Vec::new();
     for piece in response.chunks(chunk.max(1)) {
         let outcome = parser.feed(piece, |part| parts.push(part.to_vec()));
-        let bound = limits.header_bytes + limits.part_bytes + parser.token.len() + CHUNK_LINE_BYTES_MAX + piece.len();
-        assert!(parser.buffer.len() <= bound, "{} bytes held, bound {bound}", parser.buffer.len());
+        let bound =
+            limits.header_bytes + limits.part_bytes + 2 + parser.token.len() + DELIMITER_BYTES_MAX + piece.len();
+        assert!(parser.held_bytes() <= bound, "{} bytes held, bound {bound}", parser.held_bytes());
         if let Err(error) = outcome {
             return (parts, Some(error));
         }

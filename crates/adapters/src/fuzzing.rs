@@ -1,0 +1,57 @@
+//! The door through which crates/fuzzing reaches the parsers of outside bytes that are nobody else's business.
+//!
+//! Only there with the feature `fuzzing`. No parser is changed by it: each function calls one and hands on its answer.
+
+use std::io::Cursor;
+
+use bytes::Bytes;
+
+use crate::infer::{FileProblem, look};
+use crate::source::jpeg_scan::{Found, JpegScanner};
+
+pub use crate::source::mjpeg_http::fuzzing::{Address, Head, Response, answers, head, part_head, response, url};
+
+/// What was found in a stream of JPEGs.
+#[derive(Debug)]
+pub struct Scanned {
+    /// Offset and bytes.
+    pub pictures: Vec<(u64, Bytes)>,
+    /// Offset, and how many bytes belong to no picture.
+    pub garbage: Vec<(u64, u64)>,
+    /// The most that was kept between two pieces.
+    pub held_bytes_max: u64,
+}
+
+/// Feeds a stream to the scanner, piece by piece, up to its end.
+pub fn mjpeg<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, bytes_max: usize) -> Scanned {
+    let mut scanner = JpegScanner::new(bytes_max);
+    let mut scanned = Scanned { pictures: Vec::new(), garbage: Vec::new(), held_bytes_max: 0 };
+    let mut note = |found| match found {
+        Found::Picture { bytes, at } => {
+            scanned.pictures.push((at, bytes));
+            true
+        }
+        Found::Garbage { at, bytes, .. } => {
+            scanned.garbage.push((at, bytes));
+            true
+        }
+        Found::Nothing => false,
+    };
+    let mut fed = 0;
+    for piece in pieces {
+        scanner.feed(piece);
+        fed += piece.len() as u64;
+        while note(scanner.next()) {}
+        scanned.held_bytes_max = scanned.held_bytes_max.max(fed - scanner.offset());
+    }
+    note(scanner.finish());
+    scanned
+}
+
+/// The look at a model file before a runtime sees it.
+///
+/// # Errors
+/// It is no whole ONNX file.
+pub fn model_file(bytes: &[u8]) -> Result<(), FileProblem> {
+    look(&mut Cursor::new(bytes), bytes.len() as u64)
+}
