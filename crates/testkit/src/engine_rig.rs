@@ -250,7 +250,7 @@ impl Running {
     #[must_use]
     pub fn stop(self) -> Stopped {
         let _ = self.messages();
-        let Self { engine, sources, sinks, reader_of, messages, .. } = self;
+        let Self { engine, sources, sinks, messages, .. } = self;
         let shared = Arc::clone(engine.shared());
         let report = engine.drain();
         let mut messages = messages.into_inner();
@@ -265,11 +265,13 @@ impl Running {
         assert_eq!(report.counts, shared.ledger.total(), "the report is final");
         let total = settlements.len() as u64;
         assert_eq!(total, report.counts.received, "each frame read is settled with its source, once");
-        for camera in 0..reader_of.len() {
+        // Also those that a source found on its way.
+        let cameras = shared.cameras.len();
+        for camera in 0..cameras {
             check_camera(&shared.ledger.camera(CameraIndex(camera as u32)), &settlements, camera);
         }
         for results in &published {
-            check_results(results, reader_of.len());
+            check_results(results, cameras);
         }
         Stopped { report, published, settlements, messages }
     }

@@ -137,7 +137,7 @@ impl Reader {
                     let mut poll = |among, total, shards: &mut Shards, known: &mut Known| {
                         let demand = Room { shards, pressure: &pressure, among, total };
                         self.poll(number, known, &demand, &mut arrivals);
-                        let found = self.sources[number].source.found();
+                        let found = self.found(number, known);
                         if !found.is_empty() {
                             let first = self.sources[number].cameras.len();
                             self.sources[number].cameras.extend(found);
@@ -241,6 +241,21 @@ impl Reader {
             Ok(Ok(Polled::Ended)) => known.open = false,
             Ok(Err(error)) => self.failed(&error, "source"),
             Err(said) => self.panicked(number, known, &said),
+        }
+    }
+
+    /// Cameras that a source has found; none of one that has been given up.
+    fn found(&mut self, number: usize, known: &mut Known) -> Vec<CameraIndex> {
+        if !known.open {
+            return Vec::new();
+        }
+        let source = &mut self.sources[number].source;
+        match caught(|| source.found()) {
+            Ok(found) => found,
+            Err(said) => {
+                self.panicked(number, known, &said);
+                Vec::new()
+            }
         }
     }
 

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use omma_engine::cameras::Delivery;
+use omma_engine::cameras::{CameraPlan, Delivery};
 use omma_engine::clock::{Clock, SystemClock};
 use omma_engine::infer::backend::Device;
 use omma_engine::source::{Arrival, Demand, Polled, Settlement, Source, SourceError};
-use omma_frame::{CameraIndex, DropReason, Mono, UnixNanos};
+use omma_frame::{CameraId, CameraIndex, DropReason, Mono, Payload, Token, UnixNanos, Unreadable};
 use omma_testkit::doubles_backend::{Model, Turn};
 use omma_testkit::doubles_picture::Picture;
-use omma_testkit::engine_rig::{Rig, until};
+use omma_testkit::engine_rig::{Rig, until, value};
 use omma_testkit::source::ManualSource;
+use parking_lot::Mutex;
 
 use super::LATEST;
 
@@ -149,4 +150,88 @@ fn a_wall_clock_that_jumps_drops_nothing() {
     let labels: Vec<u64> =
         stopped.published[0].iter().filter(|r| r.camera.slot() == 0).map(|r| r.captured_at.0).collect();
     assert_eq!(labels, jumps, "labels say what the wall clock said");
+}
+
+/// Finds the cameras that a test puts into its list, or panics where it should.
+struct Finding {
+    inner: ManualSource,
+    found: Arc<Mutex<Vec<CameraIndex>>>,
+    panics: bool,
+}
+
+impl Source for Finding {
+    fn poll(&mut self, demand: &dyn Demand, arrivals: &mut Vec<Arrival>) -> Result<Polled, SourceError> {
+        self.inner.poll(demand, arrivals)
+    }
+
+    fn found(&mut self) -> Vec<CameraIndex> {
+        assert!(!self.panics, "told to panic while it looks for cameras");
+        std::mem::take(&mut *self.found.lock())
+    }
+
+    fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError> {
+        self.inner.settle(settlements)
+    }
+}
+
+#[test]
+fn cameras_found_while_running_are_served_like_the_others() {
+    for delivery in [Delivery::Every, LATEST] {
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let mut rig = rig(1, delivery);
+        let plan = CameraPlan { id: CameraId::new("found").expect("a camera id"), ..rig.cameras[0].clone() };
+        let list = Arc::clone(&found);
+        rig.tamper = Box::new(move |inner| Box::new(Finding { inner, found: Arc::clone(&list), panics: false }));
+        let running = rig.start().expect("starts");
+        let index = running.engine.shared().cameras.add([plan])[0];
+        found.lock().push(index);
+        for sequence in 0..20 {
+            running.push(0, sequence, Picture::default());
+            let picture = Picture { value: value(index.slot(), sequence), ..Picture::default() };
+            running.sources[0].push(index, sequence, picture.bytes());
+            until("both are settled", || {
+                let ledger = &running.engine.shared().ledger;
+                ledger.total().published == 2 * (sequence + 1) && ledger.total().in_flight == 0
+            });
+        }
+        let stopped = running.stop();
+        assert_eq!(stopped.sequences(0, index.slot()), (0..20).collect::<Vec<_>>(), "{delivery:?}");
+        assert!(stopped.report.counts.balanced());
+    }
+}
+
+#[test]
+fn a_source_that_panics_while_it_looks_for_cameras_is_given_up() {
+    let mut rig = rig(1, Delivery::Every);
+    rig.tamper = Box::new(|inner| Box::new(Finding { inner, found: Arc::default(), panics: true }));
+    let running = rig.start().expect("starts");
+    until("it is said", || running.said("source 0 of reader 0", "told to panic while it looks for cameras"));
+    assert!(running.stop().report.counts.balanced());
+}
+
+#[test]
+fn what_came_in_a_pictures_place_is_dropped_by_name_in_its_cameras_order() {
+    let mut rig = rig(1, Delivery::Every);
+    rig.engine.error_results = true;
+    let running = rig.start().expect("starts");
+    for sequence in 0..9 {
+        if sequence % 3 == 1 {
+            let what = Unreadable { reason: DropReason::EntryUnreadable, message: "no field named data".into() };
+            running.sources[0].push_arrival(Arrival {
+                camera: CameraIndex(0),
+                sequence: Some(sequence),
+                captured_at: None,
+                payload: Payload::Unreadable(Arc::new(what)),
+                token: Token(sequence, 0),
+                overtaken: 0,
+            });
+        } else {
+            running.push(0, sequence, Picture::default());
+        }
+    }
+    until("all are settled", || running.total().received == 9 && running.total().in_flight == 0);
+    let stopped = running.stop();
+    assert_eq!(stopped.sequences(0, 0), (0..9).collect::<Vec<_>>(), "its error result keeps its place");
+    assert_eq!(stopped.dropped(DropReason::EntryUnreadable), 3);
+    assert!(stopped.report.counts.balanced());
 }
