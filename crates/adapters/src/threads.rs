@@ -3,7 +3,8 @@
 //!
 //! Without it, a result that is ready while both cores compute waits for the end of a time slice, about 3 ms, at each
 //! thread that it passes: measured at half load on 2 cores, that made the 99th percentile of the added latency 4 to
-//! 5 ms; with it, `omma-bench latency` gives 1.4 ms. Relays therefore ask for short slices, which the scheduler repays with an
+//! 5 ms; with it, two reports gave 1.4 and
+//! 2.2 ms (`omma-bench latency`). Relays therefore ask for short slices, which the scheduler repays with an
 //! earlier turn (Linux 6.12 and newer; before, the wish has no effect), and computing threads are a little nicer than
 //! the rest. Both may be asked for without privileges. Real-time priorities were rejected: they need privileges, and a
 //! relay that loops would take the machine with it.
