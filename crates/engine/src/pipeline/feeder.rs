@@ -109,9 +109,10 @@ impl Feed {
         (out.batches <= self.useful).then_some(out.returned_at)
     }
 
-    fn hand_over(&self, prepared: Prepared) -> Result<(), Prepared> {
+    /// `Some`: the instances take no more.
+    fn hand_over(&self, prepared: Prepared) -> Option<Prepared> {
         // Never full: no more batches exist than it has room for.
-        self.ready.0.try_send(prepared).map_err(crossbeam_channel::TrySendError::into_inner)
+        self.ready.0.try_send(prepared).err().map(crossbeam_channel::TrySendError::into_inner)
     }
 }
 
@@ -131,7 +132,7 @@ pub(super) fn run(shared: &Arc<Shared>, model: &Arc<Model>, feed: &Feed, mut dec
         }
         match to {
             To::Instances => {
-                if let Err(mut refused) = feed.hand_over(prepared) {
+                if let Some(mut refused) = feed.hand_over(prepared) {
                     let pendings = std::mem::take(&mut refused.pendings);
                     shared.fail(pendings, DropReason::BackendFailed, "the instances take no more batches");
                     feed.release(refused, shared.clock.mono());
