@@ -47,7 +47,10 @@ impl Values {
             Datatype::Int32 => put!(i32),
             Datatype::Int64 => put!(i64),
             Datatype::Bool => match value {
-                0 | 1 => Ok(self.content.put_u8(u8::from(value == 1))),
+                0 | 1 => {
+                    self.content.put_u8(u8::from(value == 1));
+                    Ok(())
+                }
                 _ => Err(()),
             },
             _ => return self.broken(value as f64),
