@@ -15,6 +15,7 @@ use super::feeder::Feed;
 use super::shared::Shared;
 use crate::batch::{Handed, Taken};
 use crate::infer::backend::{Backend, BackendError, BatchInput, ModelInfo, Opener, Origin};
+use crate::infer::direct::read_for;
 use crate::infer::mode::Chosen;
 use crate::infer::prepare::{Decoders, Prepared};
 use crate::infer::run;
@@ -169,9 +170,8 @@ impl Instance {
             parameters: &self.model.parameters,
         };
         let outputs = &mut self.outputs;
-        let mut read = |views: &[crate::tensor::TensorView<'_>], fit: &Fit| {
-            outputs.decode(views, fit).map_err(|error| error.message)
-        };
+        let mut read =
+            read_for(&prepared.takers, |views, fit| outputs.decode(views, fit).map_err(|error| error.message));
         let (outcomes, error) =
             run::run(self.backend.as_mut(), input, &prepared.fits, self.model.info.batch, &mut read);
         let Some(pendings) = self.slot.release() else { return false };
@@ -237,17 +237,17 @@ pub(super) fn prepare(
 ) {
     let now = shared.clock.mono();
     shared.refuse(expired, DropReason::Stale, now);
-    let (mut payloads, mut pendings) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
+    let (mut inputs, mut pendings) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
     for Taken { item, ordinal } in taken.drain(..) {
         if matches!(&item, Work::Direct { caller, .. } if !caller.waits()) {
             continue;
         }
-        let (payload, pending) = item.begin(ordinal, now);
-        payloads.push(payload);
+        let (input, pending) = item.begin(ordinal, now);
+        inputs.push(input);
         pendings.push(pending);
     }
     let mut failed = Vec::new();
-    decoders.prepare(&mut payloads, &mut pendings, prepared, &mut failed);
+    decoders.prepare(&mut inputs, &mut pendings, prepared, &mut failed);
     let spent = shared.clock.mono().since(now);
     let spent = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
     shared.metrics.models[model.number].prepare_ns.fetch_add(spent, Ordering::Relaxed);
@@ -294,7 +294,7 @@ fn warm_up(model: &Model, backend: &mut dyn Backend) -> Result<(), BackendError>
         BatchInput { tensor: &prepared.tensor, spec: &model.spec, origins: &origins, parameters: &model.parameters };
     for _ in 0..model.plan.warmup_batches {
         // Only whether the model runs: an empty picture's outputs mean nothing.
-        let mut ignore = |_: &[crate::tensor::TensorView<'_>], _: &Fit| Ok(omma_frame::Output::Nothing);
+        let mut ignore = |_: usize, _: &[crate::tensor::TensorView<'_>], _: &Fit| Ok(omma_frame::Output::Nothing);
         let (outcomes, error) = run::run(backend, input, &fits, model.info.batch, &mut ignore);
         let refused = outcomes.into_iter().find_map(|outcome| match outcome {
             Outcome::Dropped { detail, .. } => Some(detail.unwrap_or_default().into_string()),
