@@ -242,6 +242,7 @@ fn camera(id: &str) -> CameraPlan {
         delivery: Delivery::Every,
         model: 0,
         route: 0,
+        entry_ids: false,
         waiting_frames_max: 10,
         in_flight_frames_max: 10,
     }

@@ -72,8 +72,9 @@ pub(super) struct SinkBuffer {
 /// A delivery in its sink's hands.
 pub(super) struct Publication {
     pub(super) delivery: Arc<Delivery>,
-    /// Results from its front that are published.
+    /// Results from its front that are published or, at the places in `refused`, never will be.
     pub(super) taken: usize,
+    pub(super) refused: Vec<usize>,
     pub(super) since: Mono,
     /// Whether it has been said that the sink is stuck with it.
     pub(super) told: bool,
@@ -191,8 +192,8 @@ impl Shared {
     }
 
     /// One sink is done with a delivery; the last one settles its frames.
-    pub(super) fn delivered(&self, delivery: &Delivery, taken: usize, reason: DropReason) -> bool {
-        if !delivery.done(taken, reason) {
+    pub(super) fn delivered(&self, delivery: &Delivery, taken: usize, refused: &[usize], reason: DropReason) -> bool {
+        if !delivery.done(taken, refused, reason) {
             return false;
         }
         let mut settlements = Vec::with_capacity(delivery.results.len());
