@@ -124,6 +124,7 @@ pub fn parts(
             delivery,
             model: 0,
             route: 0,
+            entry_ids: false,
             waiting_frames_max: 2,
             in_flight_frames_max: 16,
         });

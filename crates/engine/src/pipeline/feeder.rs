@@ -17,14 +17,13 @@ use super::instance::{Model, finish, prepare};
 use super::shared::Shared;
 use crate::batch::Handed;
 use crate::infer::backend::{AsyncBackend, BackendError, OwnedBatch};
+use crate::infer::direct::read_for;
 use crate::infer::prepare::{Decoders, Prepared};
 use crate::infer::run::{Collector, panicked};
 use crate::infer::watch::WatchSlot;
 use crate::lifecycle::Phase;
 use crate::panics::caught;
-use crate::picture::Fit;
 use crate::post::OutputDecoder;
-use crate::tensor::TensorView;
 
 /// How long a thread sleeps before it looks at the phase again.
 const SLEEP: Duration = Duration::from_millis(100);
@@ -110,9 +109,10 @@ impl Feed {
         (out.batches <= self.useful).then_some(out.returned_at)
     }
 
-    fn hand_over(&self, prepared: Prepared) -> Result<(), Prepared> {
+    /// `Some`: the instances take no more.
+    fn hand_over(&self, prepared: Prepared) -> Option<Prepared> {
         // Never full: no more batches exist than it has room for.
-        self.ready.0.try_send(prepared).map_err(crossbeam_channel::TrySendError::into_inner)
+        self.ready.0.try_send(prepared).err().map(crossbeam_channel::TrySendError::into_inner)
     }
 }
 
@@ -132,7 +132,7 @@ pub(super) fn run(shared: &Arc<Shared>, model: &Arc<Model>, feed: &Feed, mut dec
         }
         match to {
             To::Instances => {
-                if let Err(mut refused) = feed.hand_over(prepared) {
+                if let Some(mut refused) = feed.hand_over(prepared) {
                     let pendings = std::mem::take(&mut refused.pendings);
                     shared.fail(pendings, DropReason::BackendFailed, "the instances take no more batches");
                     feed.release(refused, shared.clock.mono());
@@ -192,11 +192,11 @@ async fn request(
     slot: &WatchSlot,
     started: Mono,
 ) -> Option<Prepared> {
-    let Prepared { pendings: _, origins, fits, tensor } = prepared;
+    let Prepared { pendings: _, origins, fits, mut takers, tensor } = prepared;
     let frames = origins.len();
     let batch =
         OwnedBatch { tensor, spec: Arc::clone(&model.spec), origins, parameters: Arc::clone(&model.parameters) };
-    let mut read = |views: &[TensorView<'_>], fit: &Fit| outputs.decode(views, fit).map_err(|error| error.message);
+    let mut read = read_for(&takers, |views, fit| outputs.decode(views, fit).map_err(|error| error.message));
     let mut collector = Collector::new(&mut read, &fits, model.info.batch);
     let answer = tokio::time::timeout(model.plan.deadline, guarded(|| backend.infer(batch, &mut collector))).await;
     let (batch, ended) = match answer {
@@ -214,7 +214,9 @@ async fn request(
     }
     let OwnedBatch { tensor, mut origins, .. } = batch?;
     origins.clear();
-    Some(Prepared { pendings: Vec::new(), origins, fits, tensor })
+    drop(read);
+    takers.clear();
+    Some(Prepared { pendings: Vec::new(), origins, fits, takers, tensor })
 }
 
 /// A request whose panic, when it is begun or while it is on its way, is an answer like any other: what it said.

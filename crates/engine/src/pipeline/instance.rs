@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use omma_frame::{DropReason, Outcome};
 use parking_lot::Mutex;
 
@@ -15,6 +15,7 @@ use super::feeder::Feed;
 use super::shared::Shared;
 use crate::batch::{Handed, Taken};
 use crate::infer::backend::{Backend, BackendError, BatchInput, ModelInfo, Opener, Origin};
+use crate::infer::direct::read_for;
 use crate::infer::mode::Chosen;
 use crate::infer::prepare::{Decoders, Prepared};
 use crate::infer::run;
@@ -25,7 +26,8 @@ use crate::panics::caught;
 use crate::picture::{Fit, PictureDecoderFactory, PictureSpec};
 use crate::plan::ModelPlan;
 use crate::post::{OutputDecoder, OutputDecoderFactory};
-use crate::report::Level;
+use crate::report::{Level, Message};
+use crate::tensor::TensorAllocator;
 
 /// Pauses between attempts to open a broken instance again.
 const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -37,6 +39,8 @@ pub(super) struct Model {
     pub(super) plan: ModelPlan,
     pub(super) info: ModelInfo,
     pub(super) opener: Opener,
+    pub(super) memory: Option<TensorAllocator>,
+    pub(super) messages: Option<Receiver<Message>>,
     pub(super) pictures: Arc<dyn PictureDecoderFactory>,
     pub(super) outputs: Arc<dyn OutputDecoderFactory>,
     pub(super) spec: Arc<PictureSpec>,
@@ -58,7 +62,7 @@ impl Model {
     }
 
     pub(super) fn prepared(&self) -> Prepared {
-        Prepared::new(self.slots_per_batch(), self.spec.slot_bytes())
+        Prepared::new(self.slots_per_batch(), self.spec.slot_bytes(), self.memory.as_ref())
     }
 
     pub(super) fn watched_slot(&self) -> Arc<WatchSlot> {
@@ -169,9 +173,8 @@ impl Instance {
             parameters: &self.model.parameters,
         };
         let outputs = &mut self.outputs;
-        let mut read = |views: &[crate::tensor::TensorView<'_>], fit: &Fit| {
-            outputs.decode(views, fit).map_err(|error| error.message)
-        };
+        let mut read =
+            read_for(&prepared.takers, |views, fit| outputs.decode(views, fit).map_err(|error| error.message));
         let (outcomes, error) =
             run::run(self.backend.as_mut(), input, &prepared.fits, self.model.info.batch, &mut read);
         let Some(pendings) = self.slot.release() else { return false };
@@ -237,17 +240,17 @@ pub(super) fn prepare(
 ) {
     let now = shared.clock.mono();
     shared.refuse(expired, DropReason::Stale, now);
-    let (mut payloads, mut pendings) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
+    let (mut inputs, mut pendings) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
     for Taken { item, ordinal } in taken.drain(..) {
         if matches!(&item, Work::Direct { caller, .. } if !caller.waits()) {
             continue;
         }
-        let (payload, pending) = item.begin(ordinal, now);
-        payloads.push(payload);
+        let (input, pending) = item.begin(ordinal, now);
+        inputs.push(input);
         pendings.push(pending);
     }
     let mut failed = Vec::new();
-    decoders.prepare(&mut payloads, &mut pendings, prepared, &mut failed);
+    decoders.prepare(&mut inputs, &mut pendings, prepared, &mut failed);
     let spent = shared.clock.mono().since(now);
     let spent = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
     shared.metrics.models[model.number].prepare_ns.fetch_add(spent, Ordering::Relaxed);
@@ -294,7 +297,7 @@ fn warm_up(model: &Model, backend: &mut dyn Backend) -> Result<(), BackendError>
         BatchInput { tensor: &prepared.tensor, spec: &model.spec, origins: &origins, parameters: &model.parameters };
     for _ in 0..model.plan.warmup_batches {
         // Only whether the model runs: an empty picture's outputs mean nothing.
-        let mut ignore = |_: &[crate::tensor::TensorView<'_>], _: &Fit| Ok(omma_frame::Output::Nothing);
+        let mut ignore = |_: usize, _: &[crate::tensor::TensorView<'_>], _: &Fit| Ok(omma_frame::Output::Nothing);
         let (outcomes, error) = run::run(backend, input, &fits, model.info.batch, &mut ignore);
         let refused = outcomes.into_iter().find_map(|outcome| match outcome {
             Outcome::Dropped { detail, .. } => Some(detail.unwrap_or_default().into_string()),
