@@ -272,7 +272,6 @@ fn producers_killed_at_any_point_leave_nothing_torn_and_nothing_behind() {
     let swept = sweep(folder.path(), Duration::ZERO).expect("the folder");
     assert!(swept.refused.is_empty() && swept.removed.len() <= 1, "{swept:?}");
     assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0);
-    println!("while alive {tally:?}, after its death {after_death:?}");
 }
 
 #[test]
