@@ -9,7 +9,7 @@ use super::direct::Item;
 use super::work::{Input, Pending};
 use crate::panics::caught;
 use crate::picture::{Fit, PictureDecoder, PictureDecoderFactory, PictureError, Resize};
-use crate::tensor::BatchTensor;
+use crate::tensor::{BatchTensor, TensorAllocator};
 use crate::threads::{Begin, Role};
 
 /// A batch between the batcher and the model. `pendings`, `origins` and `fits` agree with the slots of `tensor`.
@@ -24,13 +24,13 @@ pub struct Prepared {
 
 impl Prepared {
     #[must_use]
-    pub fn new(slots: usize, slot_bytes: usize) -> Self {
+    pub fn new(slots: usize, slot_bytes: usize, allocator: Option<&TensorAllocator>) -> Self {
         Self {
             pendings: Vec::with_capacity(slots),
             origins: Vec::with_capacity(slots),
             fits: Vec::with_capacity(slots),
             takers: Vec::new(),
-            tensor: BatchTensor::new(slots, slot_bytes),
+            tensor: BatchTensor::within(allocator, slots, slot_bytes),
         }
     }
 

@@ -380,6 +380,8 @@ fn model(number: usize, parts: ModelParts, plan: &crate::plan::ModelPlan, cores:
         number,
         info: loaded.info,
         opener: loaded.opener,
+        memory: loaded.memory,
+        messages: loaded.messages,
         pictures,
         outputs,
         spec: Arc::new(plan.picture.clone()),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use omma_frame::{DropReason, Outcome};
 use parking_lot::Mutex;
 
@@ -26,7 +26,8 @@ use crate::panics::caught;
 use crate::picture::{Fit, PictureDecoderFactory, PictureSpec};
 use crate::plan::ModelPlan;
 use crate::post::{OutputDecoder, OutputDecoderFactory};
-use crate::report::Level;
+use crate::report::{Level, Message};
+use crate::tensor::TensorAllocator;
 
 /// Pauses between attempts to open a broken instance again.
 const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -38,6 +39,8 @@ pub(super) struct Model {
     pub(super) plan: ModelPlan,
     pub(super) info: ModelInfo,
     pub(super) opener: Opener,
+    pub(super) memory: Option<TensorAllocator>,
+    pub(super) messages: Option<Receiver<Message>>,
     pub(super) pictures: Arc<dyn PictureDecoderFactory>,
     pub(super) outputs: Arc<dyn OutputDecoderFactory>,
     pub(super) spec: Arc<PictureSpec>,
@@ -59,7 +62,7 @@ impl Model {
     }
 
     pub(super) fn prepared(&self) -> Prepared {
-        Prepared::new(self.slots_per_batch(), self.spec.slot_bytes())
+        Prepared::new(self.slots_per_batch(), self.spec.slot_bytes(), self.memory.as_ref())
     }
 
     pub(super) fn watched_slot(&self) -> Arc<WatchSlot> {

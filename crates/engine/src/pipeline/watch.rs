@@ -1,5 +1,5 @@
 //! The watch: one thread that looks at what every instance holds, settles batches that outlive their deadline, and
-//! starts a new instance in the place of a hung one. It also tells of sinks that are stuck.
+//! starts a new instance in the place of a hung one. It also tells of sinks that are stuck, and passes on what backends say.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +20,8 @@ const ABANDONED_MAX: u64 = 16;
 const STUCK_AFTER: Duration = Duration::from_secs(2);
 const STUCK_MEANS: &str =
     "`every` cameras of it are not read once its buffer is full, `latest` cameras lose their oldest";
+/// What one model may say in one turn; the rest waits, or is refused to whoever says it.
+const MESSAGES_PER_TURN: usize = 64;
 const TURN_MIN: Duration = Duration::from_millis(5);
 const TURN_MAX: Duration = Duration::from_millis(100);
 
@@ -31,7 +33,18 @@ pub(super) fn run(shared: &Arc<Shared>, models: &[Arc<Model>]) {
         for model in models.iter().filter(|model| matches!(model.opener, Opener::Blocking(_))) {
             look_at(shared, model);
         }
+        listen(shared, models);
         look_at_sinks(shared);
+    }
+    listen(shared, models);
+}
+
+/// Passes on what the models' backends say.
+fn listen(shared: &Shared, models: &[Arc<Model>]) {
+    for messages in models.iter().filter_map(|model| model.messages.as_ref()) {
+        for message in messages.try_iter().take(MESSAGES_PER_TURN) {
+            shared.reports.pass_on(message);
+        }
     }
 }
 
