@@ -282,7 +282,7 @@ mod tests {
         assert_ne!(encoded(pictures.show(0, 0)), encoded(pictures.show(1, 0)), "neighbours show other scenes");
         assert_ne!(encoded(pictures.show(0, 0)), encoded(pictures.show(0, 1)), "pictures change");
         assert_eq!(encoded(pictures.show(0, 0)), encoded(pictures.show(0, PICTURES_PER_SCENE as u64)), "in turn");
-        assert_eq!(pictures.show(9_999, u64::MAX).byte_len().is_some(), true);
+        assert!(pictures.show(9_999, u64::MAX).byte_len().is_some());
     }
 
     #[test]
@@ -330,11 +330,11 @@ mod tests {
             (Pictures::synthetic(1, 1, odd, nv12), "even sides"),
             (Pictures::of_files(&["/nowhere/x.mjpeg".to_owned()], None, JPEG), "/nowhere/x.mjpeg"),
             (Pictures::of_files(&[], None, JPEG), "no file"),
-            (Pictures::of_files(&[broken.clone()], None, nv12), "--size"),
+            (Pictures::of_files(std::slice::from_ref(&broken), None, nv12), "--size"),
             (Pictures::of_files(&[broken], Some(SIZE), nv12), "picture 0"),
             (Pictures::of_files(&[format!("{empty}/none-*.jpg")], None, JPEG), "matches nothing"),
         ] {
-            let error = result.err().expect(expected);
+            let error = result.expect_err(expected);
             assert!(error.contains(expected), "{error:?} has no {expected:?}");
         }
     }

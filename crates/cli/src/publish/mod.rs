@@ -234,7 +234,7 @@ mod tests {
             assert_eq!(options.password.as_ref().map(Password::reveal), expected);
         }
         let missing = args(&["--password-file", "/nowhere"]);
-        let failure = redis(&missing, None).err().expect("a failure");
+        let failure = redis(&missing, None).expect_err("a failure");
         assert_eq!((failure.exit, failure.message.contains("/nowhere")), (Exit::Usage, true));
     }
 
