@@ -29,7 +29,7 @@ pub struct ResultEncoder {
 }
 
 impl ResultEncoder {
-    /// `models` in the order of the plan's models: a camera's plan names one of them by index.
+    /// `models` in the order of the plan's models: a result names one of them by its place.
     #[must_use]
     pub fn new(models: Vec<ModelLabels>) -> Self {
         Self { models }
@@ -38,7 +38,7 @@ impl ResultEncoder {
     /// Appends one line, with its newline.
     pub fn encode(&self, result: &FrameResult, camera: &Camera, out: &mut Vec<u8>) {
         let start = out.len();
-        let line = Line { result, camera, model: self.models.get(camera.plan.model) };
+        let line = Line { result, camera, model: self.models.get(result.served_by.model as usize) };
         if serde_json::to_writer(&mut *out, &line).is_err() {
             // Memory takes every write and every key is text, so this cannot be; half a line it must not be.
             out.truncate(start);
@@ -69,6 +69,9 @@ impl Serialize for Line<'_> {
         }
         if let Some(model) = model {
             map.serialize_entry("model", &model.name)?;
+        }
+        if result.served_by.version > 0 {
+            map.serialize_entry("model_version", &result.served_by.version)?;
         }
         let labels = model.map_or(&[][..], |model| &model.labels);
         match &result.outcome {
