@@ -51,7 +51,15 @@ impl Rig {
             .map(|number| {
                 let id = CameraId::new(&format!("cam-{number:05}")).map_err(|error| error.to_string())?;
                 let (delivery, in_flight_frames_max) = (self.delivery, self.in_flight_frames_max);
-                Ok(CameraPlan { id, delivery, model: 0, route: 0, waiting_frames_max: 2, in_flight_frames_max })
+                Ok(CameraPlan {
+                    id,
+                    delivery,
+                    model: 0,
+                    route: 0,
+                    entry_ids: false,
+                    waiting_frames_max: 2,
+                    in_flight_frames_max,
+                })
             })
             .collect::<Result<_, String>>()?;
         let indexes = cameras.add(plans.clone());

@@ -72,6 +72,7 @@ impl SourceConfig {
             delivery: self.delivery,
             model: self.model,
             route: self.route,
+            entry_ids: false,
             waiting_frames_max: self.waiting_frames_max,
             in_flight_frames_max: self.in_flight_frames_max,
         })

@@ -28,6 +28,8 @@ pub struct CameraPlan {
     pub model: usize,
     /// Which of the pipeline's routes (sets of sinks) takes its results.
     pub route: usize,
+    /// Its frames' tokens are entry ids of a Redis stream, rising: a sink may write their results under the same ids.
+    pub entry_ids: bool,
     /// How many of its frames may wait for a batch: the room of a `latest` camera before the oldest is
     /// overtaken, of an `every` camera before reading stops.
     pub waiting_frames_max: u32,

@@ -43,6 +43,16 @@ struct Inner {
     forgotten: u64,
 }
 
+impl Inner {
+    fn keep(&mut self, message: Message) {
+        if self.messages.len() >= KEPT_MAX {
+            self.messages.pop_front();
+            self.forgotten += 1;
+        }
+        self.messages.push_back(message);
+    }
+}
+
 impl Reports {
     /// Says something, unless this `kind` of thing has been said of this subject and its count has not doubled since.
     /// The text is made only if it is said.
@@ -59,11 +69,13 @@ impl Reports {
         if !times.is_power_of_two() {
             return;
         }
-        if inner.messages.len() >= KEPT_MAX {
-            inner.messages.pop_front();
-            inner.forgotten += 1;
-        }
-        inner.messages.push_back(Message { level, subject: subject.to_owned(), text: text(), times });
+        inner.keep(Message { level, subject: subject.to_owned(), text: text(), times });
+    }
+
+    /// Passes on what somebody else has to say, who sees to it that it is not too much.
+    pub fn pass_on(&self, message: Message) {
+        self.counts[message.level as usize].fetch_add(1, Ordering::Relaxed);
+        self.inner.lock().keep(message);
     }
 
     /// How often something of this level has happened, said or not.

@@ -1,5 +1,9 @@
 //! Tensors: the reused buffer that a batch is decoded into, and views of what a model gave back.
 
+use std::any::Any;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
 /// The element types that models take and give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DType {
@@ -110,14 +114,45 @@ impl<'a> TensorView<'a> {
     }
 }
 
+/// Memory for a batch tensor that a backend brings along, because what runs the model sees it there without a copy: a
+/// segment shared with another process, memory pinned for an accelerator.
+///
+/// # Safety
+/// `start` points to `len` bytes, aligned to 64, that can be read and written until the object is dropped and that
+/// nobody else writes while the tensor fills or reads them.
+pub unsafe trait TensorMemory: Send + Sync {
+    fn start(&self) -> NonNull<u8>;
+    fn len(&self) -> usize;
+    /// For the backend that brought it to know it again.
+    fn as_any(&self) -> &dyn Any;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Gives memory of at least as many bytes; `None` if there is none to be had, and the tensor lies on the heap instead.
+pub type TensorAllocator = Arc<dyn Fn(usize) -> Option<Box<dyn TensorMemory>> + Send + Sync>;
+
 /// The reused input of one instance: `slots` pictures of `slot_bytes` each, aligned for every element type.
 ///
 /// Allocated once, in 64-byte lines, so that vector code never straddles a line at the start of the buffer.
 pub struct BatchTensor {
-    lines: Vec<Line>,
+    start: NonNull<u8>,
+    memory: Memory,
     slots: usize,
     slot_bytes: usize,
 }
+
+enum Memory {
+    Heap(#[allow(dead_code)] Vec<Line>),
+    Brought(Box<dyn TensorMemory>),
+}
+
+// SAFETY: `start` points into `memory`, which the tensor owns and which may be sent and shared itself.
+unsafe impl Send for BatchTensor {}
+// SAFETY: as above; nothing is written but through an exclusive borrow.
+unsafe impl Sync for BatchTensor {}
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -126,7 +161,21 @@ struct Line([u8; 64]);
 impl BatchTensor {
     #[must_use]
     pub fn new(slots: usize, slot_bytes: usize) -> Self {
-        Self { lines: vec![Line([0; 64]); (slots * slot_bytes).div_ceil(64)], slots, slot_bytes }
+        let mut lines = vec![Line([0; 64]); (slots * slot_bytes).div_ceil(64)];
+        let start = NonNull::new(lines.as_mut_ptr().cast::<u8>()).unwrap_or(NonNull::dangling());
+        Self { start, memory: Memory::Heap(lines), slots, slot_bytes }
+    }
+
+    /// In memory that a backend brings along, if it has any.
+    #[must_use]
+    pub fn within(allocator: Option<&TensorAllocator>, slots: usize, slot_bytes: usize) -> Self {
+        let bytes = slots * slot_bytes;
+        match allocator.and_then(|allocate| allocate(bytes)) {
+            Some(memory) if memory.len() >= bytes => {
+                Self { start: memory.start(), memory: Memory::Brought(memory), slots, slot_bytes }
+            }
+            _ => Self::new(slots, slot_bytes),
+        }
     }
 
     #[must_use]
@@ -134,11 +183,20 @@ impl BatchTensor {
         self.slots
     }
 
+    /// The memory that a backend brought along, for it to know it again ([`TensorMemory::as_any`]).
+    #[must_use]
+    pub fn brought(&self) -> Option<&dyn Any> {
+        match &self.memory {
+            Memory::Heap(_) => None,
+            Memory::Brought(memory) => Some(memory.as_any()),
+        }
+    }
+
     /// The bytes of the first `count` slots. Panics if there are fewer: the engine never asks for more than it made.
     #[must_use]
     pub fn bytes(&self, count: usize) -> &[u8] {
-        // SAFETY: `lines` is one allocation of plain bytes at least as long as all slots.
-        let all = unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<u8>(), self.slots * self.slot_bytes) };
+        // SAFETY: `memory` is one allocation of plain bytes at least as long as all slots.
+        let all = unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.slots * self.slot_bytes) };
         &all[..count * self.slot_bytes]
     }
 
@@ -161,7 +219,7 @@ impl BatchTensor {
 
     fn all_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and `self` is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<u8>(), self.slots * self.slot_bytes) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.slots * self.slot_bytes) }
     }
 
     /// Closes the gap that a failed slot leaves: moves the content of slot `from` to slot `to`.
@@ -186,4 +244,56 @@ pub fn as_f32_mut(bytes: &mut [u8]) -> &mut [f32] {
     // SAFETY: every bit pattern is an f32, and every f32 is four bytes.
     let (head, body, _) = unsafe { bytes.align_to_mut::<f32>() };
     if head.is_empty() { body } else { &mut [] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Pages {
+        start: NonNull<u8>,
+        len: usize,
+    }
+
+    // SAFETY: the memory is leaked, and so anybody's who has the pointer.
+    unsafe impl Send for Pages {}
+    // SAFETY: as above.
+    unsafe impl Sync for Pages {}
+
+    // SAFETY: the lines are aligned, live for ever, and nobody else touches them.
+    unsafe impl TensorMemory for Pages {
+        fn start(&self) -> NonNull<u8> {
+            self.start
+        }
+
+        fn len(&self) -> usize {
+            self.len
+        }
+
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+
+    #[test]
+    fn a_tensor_lies_in_the_memory_that_is_brought_along_if_it_is_enough() {
+        let pages = |lines: usize| -> TensorAllocator {
+            Arc::new(move |_| {
+                let start = NonNull::from(vec![Line([7; 64]); lines].leak()).cast();
+                Some(Box::new(Pages { start, len: lines * 64 }) as Box<dyn TensorMemory>)
+            })
+        };
+        let none: TensorAllocator = Arc::new(|_| None);
+        for (allocator, brought) in
+            [(None, false), (Some(pages(3)), true), (Some(pages(2)), false), (Some(none), false)]
+        {
+            let mut tensor = BatchTensor::within(allocator.as_ref(), 3, 50);
+            assert_eq!(tensor.brought().is_some_and(|memory| memory.is::<Pages>()), brought);
+            tensor.slot_mut(2).fill(9);
+            tensor.move_slot(2, 0);
+            assert_eq!(tensor.bytes(3)[..50], [9; 50]);
+            assert_eq!(tensor.slots_mut().count(), 3);
+            assert_eq!(tensor.bytes(1).as_ptr().align_offset(64), 0);
+        }
+    }
 }

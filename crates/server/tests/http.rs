@@ -216,7 +216,7 @@ fn engine() -> (Engine, usize) {
     let info =
         ModelInfo { runtime: "none".to_owned(), inputs: Vec::new(), outputs: Vec::new(), batch: BatchLimit::UpTo(64) };
     let open = |_| Ok::<Box<dyn Backend>, BackendError>(Box::new(Blind));
-    let loaded = LoadedModel { info, device: Device::Cpu, opener: Opener::Blocking(Box::new(open)) };
+    let loaded = LoadedModel::new(info, Device::Cpu, Opener::Blocking(Box::new(open)));
     let parts = Parts {
         plan: Plan {
             engine: EnginePlan { metrics_interval: Duration::from_millis(10), ..EnginePlan::default() },
@@ -243,6 +243,7 @@ fn camera(id: &str) -> CameraPlan {
         delivery: Delivery::Every,
         model: 0,
         route: 0,
+        entry_ids: false,
         waiting_frames_max: 10,
         in_flight_frames_max: 10,
     }

@@ -150,7 +150,7 @@ impl Subject<'_> {
             BatchLimit::Exactly(fixed) => fixed.max(self.batch_max),
             BatchLimit::UpTo(_) => self.batch_max,
         };
-        let mut tensor = BatchTensor::new(slots, self.spec.slot_bytes());
+        let mut tensor = BatchTensor::within(self.model.memory.as_ref(), slots, self.spec.slot_bytes());
         for (slot, &picture) in tensor.slots_mut().zip(pictures) {
             paint(slot, self.spec.dtype, picture);
         }
@@ -345,16 +345,14 @@ mod tests {
 
     fn double(fault: Fault) -> LoadedModel {
         let tensor = |name: &str| TensorInfo { name: name.into(), dtype: DType::F32, shape: vec![None] };
-        LoadedModel {
-            info: ModelInfo {
-                runtime: "double".into(),
-                inputs: vec![tensor("images")],
-                outputs: vec![tensor("mean")],
-                batch: BatchLimit::UpTo(usize::MAX),
-            },
-            device: Device::Cpu,
-            opener: Opener::Blocking(Box::new(move |_| Ok(Box::new(Double { fault, runs: 0, broken: false })))),
-        }
+        let info = ModelInfo {
+            runtime: "double".into(),
+            inputs: vec![tensor("images")],
+            outputs: vec![tensor("mean")],
+            batch: BatchLimit::UpTo(usize::MAX),
+        };
+        let open = move |_| Ok::<Box<dyn Backend>, BackendError>(Box::new(Double { fault, runs: 0, broken: false }));
+        LoadedModel::new(info, Device::Cpu, Opener::Blocking(Box::new(open)))
     }
 
     #[test]

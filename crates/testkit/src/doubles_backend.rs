@@ -210,13 +210,13 @@ impl Model {
                 Opening::Panic => panic!("told to panic while opening"),
             }
         };
-        LoadedModel { info: info(), device, opener: Opener::Blocking(Box::new(open)) }
+        LoadedModel::new(info(), device, Opener::Blocking(Box::new(open)))
     }
 
     /// As a model in another process.
     #[must_use]
     pub fn remote(self: &Arc<Self>) -> LoadedModel {
-        LoadedModel { info: info(), device: Device::Remote, opener: Opener::Async(Arc::new(Remote(Arc::clone(self)))) }
+        LoadedModel::new(info(), Device::Remote, Opener::Async(Arc::new(Remote(Arc::clone(self)))))
     }
 }
 

@@ -70,6 +70,7 @@ impl Rig {
             delivery,
             model: 0,
             route: 0,
+            entry_ids: false,
             waiting_frames_max: 4,
             in_flight_frames_max: 16,
         };

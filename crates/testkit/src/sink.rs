@@ -60,6 +60,7 @@ pub fn cameras(ids: &[&str]) -> Arc<Vec<Arc<Camera>>> {
         delivery: Delivery::Every,
         model: 0,
         route: 0,
+        entry_ids: false,
         waiting_frames_max: 4,
         in_flight_frames_max: 16,
     }));
@@ -107,6 +108,8 @@ pub fn outcomes() -> Vec<Outcome> {
 pub enum Act {
     /// Publishes the first `published` results and fails with the rest.
     Fail { published: usize, message: String, retry: Retry },
+    /// Publishes the first `published` results but those at the places `refused`, and fails with the rest.
+    Refuse { published: usize, refused: Vec<usize>, message: String },
     /// Panics, as a sink with a bug would.
     Panic,
 }
@@ -233,15 +236,23 @@ impl Sink for ScriptedSink {
         let mut state = self.0.state.lock();
         state.calls += 1;
         let act = state.acts.pop_front();
-        let (count, failure) = match act {
-            None => (results.len(), None),
-            Some(Act::Fail { published, message, retry }) => (published.min(results.len()), Some((message, retry))),
+        let (count, refused, failure) = match act {
+            None => (results.len(), vec![], None),
+            Some(Act::Fail { published, message, retry }) => {
+                (published.min(results.len()), vec![], Some((message, retry)))
+            }
+            Some(Act::Refuse { published, refused, message }) => {
+                (published.min(results.len()), refused, Some((message, Retry::Backoff)))
+            }
             Some(Act::Panic) => {
                 drop(state);
                 panic!("told to panic");
             }
         };
-        for result in &results[..count] {
+        for (place, result) in results[..count].iter().enumerate() {
+            if refused.contains(&place) {
+                continue;
+            }
             while state.permits == 0 && !state.abandoned {
                 state.waiting = true;
                 self.0.changed.notify_all();
@@ -256,7 +267,9 @@ impl Sink for ScriptedSink {
         self.0.changed.notify_all();
         match failure {
             None => Ok(()),
-            Some((message, retry)) => Err(SinkError { sink: "scripted".into(), published: count, message, retry }),
+            Some((message, retry)) => {
+                Err(SinkError { sink: "scripted".into(), published: count, refused, message, retry })
+            }
         }
     }
 }

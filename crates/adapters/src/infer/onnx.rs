@@ -179,7 +179,7 @@ pub fn open(path: &Path, options: &OnnxOptions) -> Result<OnnxModel, OpenError> 
             Ok(Ok((Loaded { info, first, again }, limitation))) => {
                 let mut choice = choose(runtime, &info, options, &tried, &absent);
                 choice.why.extend(limitation);
-                let model = LoadedModel { info, device: Device::Cpu, opener: opener(first, again) };
+                let model = LoadedModel::new(info, Device::Cpu, opener(first, again));
                 return Ok(OnnxModel { model, choice });
             }
             Ok(Err(Refusal::Unfit(problem))) => return Err(OpenError::Unfit { path: path.into(), problem }),

@@ -74,13 +74,13 @@ const OUTPUT: &str = "nothing";
 fn load(info: ModelInfo, device: Device, cost: Option<Cost>) -> LoadedModel {
     let input = PictureInput::of(&info);
     if let Some(cost) = cost.filter(|cost| cost.waiting == Waiting::Request) {
-        return LoadedModel { info, device, opener: Opener::Async(Arc::new(Server { input, cost })) };
+        return LoadedModel::new(info, device, Opener::Async(Arc::new(Server { input, cost })));
     }
     let opener = Opener::Blocking(Box::new(move |_instance| {
         let input = input.clone().map_err(BackendError::batch)?;
         Ok(Box::new(Instance { input, cost, zeros: Vec::new() }) as Box<dyn Backend>)
     }));
-    LoadedModel { info, device, opener }
+    LoadedModel::new(info, device, opener)
 }
 
 struct Instance {

@@ -19,8 +19,9 @@ use crate::load::{Load, Pictures, rest};
 use crate::rig::{Blind, Rig};
 use crate::usage::{Usage, rss_mib};
 
-/// Windows that the time is cut into; the first only warms up.
-const WINDOWS: usize = 10;
+/// Windows that the time is cut into; the first only warms up. Enough of them that each third has a middle which a few
+/// hiccups of the machine do not decide.
+const WINDOWS: usize = 31;
 
 pub fn run(options: &Options) -> Result<Figures, String> {
     let pictures = model::pictures(640, 480)?;

@@ -39,7 +39,9 @@ const IOU_MAX: f32 = 0.5;
 
 const CALIBRATION_CAMERAS: usize = 16;
 const CALIBRATION_SETTLE: Duration = Duration::from_millis(500);
-const CALIBRATION: Duration = Duration::from_millis(1500);
+/// The best of a few short windows counts: what else the machine does for a moment can only lower a window.
+const CALIBRATION_WINDOW: Duration = Duration::from_millis(500);
+const CALIBRATION_WINDOWS: usize = 4;
 /// How much of what was reached without a pace cameras with one may ask for: arrivals are not even, and a queue at
 /// full load has no end.
 const CALIBRATION_SHARE: f64 = 0.75;
@@ -122,6 +124,7 @@ pub fn parts(
             delivery,
             model: 0,
             route: 0,
+            entry_ids: false,
             waiting_frames_max: 2,
             in_flight_frames_max: 16,
         });
@@ -188,9 +191,13 @@ pub fn calibrate(detector: &Detector, seed: u64, fps: f64, cores: usize, signals
         supervise::watch(&shared, signals, Some(Instant::now() + time), time, || {});
         (Instant::now(), shared.ledger.total().published)
     };
-    let (from, before) = wait(CALIBRATION_SETTLE);
-    let (to, after) = wait(CALIBRATION);
+    let (mut from, mut before) = wait(CALIBRATION_SETTLE);
+    let mut reached = 0.0_f64;
+    for _ in 0..CALIBRATION_WINDOWS {
+        let (to, after) = wait(CALIBRATION_WINDOW);
+        reached = reached.max(after.saturating_sub(before) as f64 / to.duration_since(from).as_secs_f64().max(1e-3));
+        (from, before) = (to, after);
+    }
     let _ = supervise::drain(engine);
-    let reached = after.saturating_sub(before) as f64 / to.duration_since(from).as_secs_f64().max(1e-3);
     Ok((reached * CALIBRATION_SHARE / fps).floor().clamp(1.0, CAMERAS_MAX) as usize)
 }

@@ -170,6 +170,12 @@ impl<T> Batcher<T> {
         self.direct_balance = 0;
     }
 
+    /// Direct requests that the lane takes now.
+    #[must_use]
+    pub fn direct_room(&self) -> usize {
+        self.direct_waiting_max.saturating_sub(self.direct.items.len())
+    }
+
     fn note_arrival(&mut self, at: Mono, queue: u32, serial: u64) {
         let (cameras, direct) = (&self.cameras, &self.direct);
         let gone = |queue: u32| if queue == DIRECT { direct.gone } else { cameras[queue as usize].gone };

@@ -123,16 +123,17 @@ impl<T> Desk<T> {
         if served { DropReason::Overtaken } else { DropReason::ModelUnloaded }
     }
 
-    /// Brings a direct request.
+    /// Brings a direct request, of one or several items.
     ///
     /// # Errors
-    /// The lane is full, nobody serves, or the desk is closed; the request comes back.
-    pub fn push_direct(&self, entry: Entry<T>) -> Result<(), T> {
+    /// The lane has not room for all of it, nobody serves, or the desk is closed; the request comes back.
+    pub fn push_direct(&self, entries: Vec<Entry<T>>) -> Result<(), Vec<T>> {
         let mut inner = self.inner.lock();
-        if inner.closed || inner.term.is_none() {
-            return Err(entry.item);
+        if inner.closed || inner.term.is_none() || inner.batcher.direct_room() < entries.len() {
+            return Err(entries.into_iter().map(|entry| entry.item).collect());
         }
-        inner.batcher.push_direct(entry)?;
+        let refused: Vec<T> = entries.into_iter().filter_map(|entry| inner.batcher.push_direct(entry).err()).collect();
+        debug_assert!(refused.is_empty(), "there was room");
         self.changed(inner);
         Ok(())
     }

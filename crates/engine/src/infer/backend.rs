@@ -5,11 +5,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use crossbeam_channel::Receiver;
 use omma_frame::{CameraIndex, DropReason};
 
 use crate::picture::PictureSpec;
+use crate::report::Message;
 pub use crate::tensor::TensorInfo;
-use crate::tensor::{BatchTensor, TensorView};
+use crate::tensor::{BatchTensor, TensorAllocator, TensorView};
 
 /// Which batch sizes a model takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,4 +155,17 @@ pub struct LoadedModel {
     pub info: ModelInfo,
     pub device: Device,
     pub opener: Opener,
+    /// Where batch tensors lie, if not on the heap.
+    pub memory: Option<TensorAllocator>,
+    /// What the model has to say to people while it runs (a worker's own lines, its end, its restart); bounded by
+    /// whoever sends, read by the watch.
+    pub messages: Option<Receiver<Message>>,
+}
+
+impl LoadedModel {
+    /// With tensors on the heap and nothing to say.
+    #[must_use]
+    pub fn new(info: ModelInfo, device: Device, opener: Opener) -> Self {
+        Self { info, device, opener, memory: None, messages: None }
+    }
 }

@@ -1,14 +1,15 @@
 //! Decodes a batch's payloads into the slots of its tensor; what cannot be decoded leaves the batch by name.
 
-use omma_frame::{DropReason, Payload};
+use omma_frame::{DropReason, Payload, Size};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use super::backend::Origin;
-use super::work::Pending;
+use super::direct::Item;
+use super::work::{Input, Pending};
 use crate::panics::caught;
-use crate::picture::{Fit, PictureDecoder, PictureDecoderFactory, PictureError};
-use crate::tensor::BatchTensor;
+use crate::picture::{Fit, PictureDecoder, PictureDecoderFactory, PictureError, Resize};
+use crate::tensor::{BatchTensor, TensorAllocator};
 use crate::threads::{Begin, Role};
 
 /// A batch between the batcher and the model. `pendings`, `origins` and `fits` agree with the slots of `tensor`.
@@ -16,17 +17,20 @@ pub struct Prepared {
     pub pendings: Vec<Pending>,
     pub origins: Vec<Origin>,
     pub fits: Vec<Fit>,
+    /// Slots whose outputs are taken as the model gives them, ascending; camera frames have none.
+    pub takers: Vec<(usize, Item)>,
     pub tensor: BatchTensor,
 }
 
 impl Prepared {
     #[must_use]
-    pub fn new(slots: usize, slot_bytes: usize) -> Self {
+    pub fn new(slots: usize, slot_bytes: usize, allocator: Option<&TensorAllocator>) -> Self {
         Self {
             pendings: Vec::with_capacity(slots),
             origins: Vec::with_capacity(slots),
             fits: Vec::with_capacity(slots),
-            tensor: BatchTensor::new(slots, slot_bytes),
+            takers: Vec::new(),
+            tensor: BatchTensor::within(allocator, slots, slot_bytes),
         }
     }
 
@@ -34,6 +38,7 @@ impl Prepared {
         self.pendings.clear();
         self.origins.clear();
         self.fits.clear();
+        self.takers.clear();
     }
 }
 
@@ -70,10 +75,10 @@ impl Decoders {
 
     /// Fills `prepared` (whose earlier content is forgotten) from the batch; frames that cannot be decoded go to `failed`.
     ///
-    /// `payloads` and `pendings` belong together and are emptied.
+    /// `inputs` and `pendings` belong together and are emptied.
     pub fn prepare(
         &mut self,
-        payloads: &mut Vec<Payload>,
+        inputs: &mut Vec<Input>,
         pendings: &mut Vec<Pending>,
         prepared: &mut Prepared,
         failed: &mut Vec<Pending>,
@@ -83,30 +88,35 @@ impl Decoders {
         let tensor = &mut prepared.tensor;
         match self {
             Self::Own(decoder) => {
-                for (payload, pending) in payloads.drain(..).zip(pendings.drain(..)) {
-                    let fit = decode(decoder.as_mut(), &payload, tensor.slot_mut(filled));
+                for (input, pending) in inputs.drain(..).zip(pendings.drain(..)) {
+                    let fit = fill(decoder.as_mut(), &input, tensor.slot_mut(filled));
                     if keep(fit, pending, &mut prepared.pendings, &mut prepared.fits, failed) {
+                        if let Input::Tensors(item) = input {
+                            prepared.takers.push((filled, item));
+                        }
                         filled += 1;
                     }
                 }
             }
             Self::Pool { threads, decoders } => {
-                let mut slots: Vec<&mut [u8]> = tensor.slots_mut().take(payloads.len()).collect();
+                let mut slots: Vec<&mut [u8]> = tensor.slots_mut().take(inputs.len()).collect();
                 let fits: Vec<_> = threads.install(|| {
                     slots
                         .par_iter_mut()
-                        .zip(payloads.par_iter())
-                        .map(|(slot, payload)| {
+                        .zip(inputs.par_iter())
+                        .map(|(slot, input)| {
                             let mine = rayon::current_thread_index().unwrap_or(0) % decoders.len();
-                            decode(decoders[mine].lock().as_mut(), payload, slot)
+                            fill(decoders[mine].lock().as_mut(), input, slot)
                         })
                         .collect()
                 });
-                payloads.clear();
-                for (slot, (pending, fit)) in pendings.drain(..).zip(fits).enumerate() {
+                for (slot, ((input, pending), fit)) in inputs.drain(..).zip(pendings.drain(..)).zip(fits).enumerate() {
                     if keep(fit, pending, &mut prepared.pendings, &mut prepared.fits, failed) {
                         if slot != filled {
                             tensor.move_slot(slot, filled);
+                        }
+                        if let Input::Tensors(item) = input {
+                            prepared.takers.push((filled, item));
                         }
                         filled += 1;
                     }
@@ -138,6 +148,14 @@ fn keep(
             failed.push(pending);
             false
         }
+    }
+}
+
+fn fill(decoder: &mut dyn PictureDecoder, input: &Input, slot: &mut [u8]) -> Result<Fit, PictureError> {
+    match input {
+        Input::Picture(payload) => decode(decoder, payload, slot),
+        // Its outputs are not mapped back to any picture.
+        Input::Tensors(item) => item.fill(slot).map(|()| Fit::new(Size::default(), Size::default(), Resize::Stretch)),
     }
 }
 

@@ -7,8 +7,8 @@ use crate::panics::caught;
 use crate::picture::Fit;
 use crate::tensor::TensorView;
 
-/// Reads one frame's outputs (without the batch dimension) into what they mean, or says why it can't.
-pub type ReadOutputs<'a> = dyn FnMut(&[TensorView<'_>], &Fit) -> Result<Output, String> + Send + 'a;
+/// Reads the outputs of the frame in a slot (without the batch dimension) into what they mean, or says why it can't.
+pub type ReadOutputs<'a> = dyn FnMut(usize, &[TensorView<'_>], &Fit) -> Result<Output, String> + Send + 'a;
 
 /// Collects a backend's answer. One outcome per input, whatever the backend does: what it leaves open has failed.
 pub struct Collector<'a> {
@@ -74,7 +74,7 @@ impl Reply for Collector<'_> {
             *outcome = Some(if items.len() < tensors.len() {
                 unreadable("an output's values do not fill its shape")
             } else {
-                match caught(|| (self.read)(&items, fit)) {
+                match caught(|| (self.read)(index, &items, fit)) {
                     Ok(Ok(output)) => Outcome::Inferred(output),
                     Ok(Err(message)) => unreadable(&message),
                     Err(_) => unreadable("the output decoder panicked on it"),

@@ -5,6 +5,8 @@ use omma_frame::{
     UnixNanos,
 };
 
+use super::direct::Item;
+
 /// The camera index of direct requests, which have none.
 pub const NO_CAMERA: CameraIndex = CameraIndex(u32::MAX);
 
@@ -14,12 +16,24 @@ pub trait Caller: Send {
     fn waits(&self) -> bool;
     /// Hands over the answer. Must not block.
     fn answer(self: Box<Self>, result: FrameResult);
+    /// Of a caller who answers for one item of a request: whoever waits for the whole, unanswered.
+    fn whole(self: Box<Self>) -> Option<Box<dyn Caller>> {
+        None
+    }
 }
 
 /// What a batcher holds.
 pub enum Work {
     Frame(Frame),
-    Direct { payload: Payload, received_at: Mono, caller: Box<dyn Caller> },
+    Direct { input: Input, received_at: Mono, caller: Box<dyn Caller> },
+}
+
+/// What goes into a slot of the batch.
+pub enum Input {
+    /// A picture to decode; the model's output is decoded too.
+    Picture(Payload),
+    /// One item of tensors, whose outputs are taken as the model gives them.
+    Tensors(Item),
 }
 
 /// A frame in a batch: its result as far as it is known, and whom it goes to.
@@ -37,9 +51,9 @@ pub enum Destination {
 }
 
 impl Work {
-    /// Parts with the payload and starts the result, which until then says that the engine stopped.
+    /// Parts with the input and starts the result, which until then says that the engine stopped.
     #[must_use]
-    pub fn begin(self, ordinal: u64, batched: Mono, served_by: ServedBy) -> (Payload, Pending) {
+    pub fn begin(self, ordinal: u64, batched: Mono, served_by: ServedBy) -> (Input, Pending) {
         let start = |camera, sequence, token, captured_at, received| FrameResult {
             camera,
             sequence,
@@ -53,11 +67,11 @@ impl Work {
         match self {
             Self::Frame(frame) => {
                 let result = start(frame.camera, frame.sequence, frame.token, frame.captured_at, frame.received_at);
-                (frame.payload, Pending { result, to: Destination::Camera { ordinal } })
+                (Input::Picture(frame.payload), Pending { result, to: Destination::Camera { ordinal } })
             }
-            Self::Direct { payload, received_at, caller } => {
+            Self::Direct { input, received_at, caller } => {
                 let result = start(NO_CAMERA, 0, Token::default(), UnixNanos::default(), received_at);
-                (payload, Pending { result, to: Destination::Caller(caller) })
+                (input, Pending { result, to: Destination::Caller(caller) })
             }
         }
     }

@@ -274,13 +274,15 @@ impl Engine {
             }
             if Instant::now() >= sinks_from {
                 for sink in &shared.buffers {
-                    let current = sink.current.lock().take().map(|current| (current.delivery, current.taken));
+                    let current =
+                        sink.current.lock().take().map(|current| (current.delivery, current.taken, current.refused));
                     let mut buffer = sink.buffer.lock();
-                    let mut left: Vec<_> = std::iter::from_fn(|| buffer.pop()).map(|delivery| (delivery, 0)).collect();
+                    let mut left: Vec<_> =
+                        std::iter::from_fn(|| buffer.pop()).map(|delivery| (delivery, 0, Vec::new())).collect();
                     drop(buffer);
                     left.extend(current);
-                    for (delivery, taken) in left {
-                        shared.delivered(&delivery, taken, DropReason::Shutdown);
+                    for (delivery, taken, refused) in left {
+                        shared.delivered(&delivery, taken, &refused, DropReason::Shutdown);
                     }
                 }
             }

@@ -18,6 +18,7 @@ use super::shared::Shared;
 use super::version::Version;
 use crate::batch::Handed;
 use crate::infer::backend::{AsyncBackend, BackendError, OwnedBatch};
+use crate::infer::direct::read_for;
 use crate::infer::prepare::{Decoders, Prepared};
 use crate::infer::run::{Collector, panicked};
 use crate::infer::watch::WatchSlot;
@@ -137,11 +138,12 @@ impl Feed {
         (out.batches <= self.useful).then_some(out.returned_at)
     }
 
-    fn hand_over(&self, prepared: Prepared) -> Result<(), Prepared> {
+    /// `Some`: the instances take no more.
+    fn hand_over(&self, prepared: Prepared) -> Option<Prepared> {
         match &*self.sender.lock() {
             // Never full: no more batches exist than it has room for.
-            Some(sender) => sender.try_send(prepared).map_err(crossbeam_channel::TrySendError::into_inner),
-            None => Err(prepared),
+            Some(sender) => sender.try_send(prepared).err().map(crossbeam_channel::TrySendError::into_inner),
+            None => Some(prepared),
         }
     }
 }
@@ -163,7 +165,7 @@ pub(super) fn run(shared: &Arc<Shared>, version: &Arc<Version>, feed: &Feed, mut
         }
         match to {
             To::Instances => {
-                if let Err(mut refused) = feed.hand_over(prepared) {
+                if let Some(mut refused) = feed.hand_over(prepared) {
                     let pendings = std::mem::take(&mut refused.pendings);
                     shared.fail(pendings, DropReason::BackendFailed, "the instances take no more batches");
                     feed.release(refused, shared.clock.mono());
@@ -205,8 +207,9 @@ impl Requests {
                 let (spec, parameters) = (Arc::clone(&version.spec), Arc::clone(&version.parameters));
                 let batch = OwnedBatch { tensor, spec, origins, parameters };
                 let mut outputs = version.outputs.open();
-                let mut read =
-                    |views: &[TensorView<'_>], fit: &Fit| outputs.decode(views, fit).map_err(|error| error.message);
+                let mut read = |_: usize, views: &[TensorView<'_>], fit: &Fit| {
+                    outputs.decode(views, fit).map_err(|error| error.message)
+                };
                 let mut collector = Collector::new(&mut read, &fits, version.info.batch);
                 let answer =
                     tokio::time::timeout(version.plan.deadline, guarded(|| backend.infer(batch, &mut collector)));
@@ -218,7 +221,7 @@ impl Requests {
                 let _ = done.try_send(warmed_up(collector.finish(ended.as_ref().err()), ended.err()));
             });
             let wait = warmed.plan.deadline + SLEEP;
-            answered.recv_timeout(wait).unwrap_or_else(|_| Err(BackendError::batch(unanswered(&warmed))))?;
+            answered.recv_timeout(wait).unwrap_or_else(|_| Err(BackendError::batch(unanswered(warmed))))?;
         }
         Ok(())
     }
@@ -260,11 +263,11 @@ async fn request(
     slot: &WatchSlot,
     started: Mono,
 ) -> Option<Prepared> {
-    let Prepared { pendings: _, origins, fits, tensor } = prepared;
+    let Prepared { pendings: _, origins, fits, mut takers, tensor } = prepared;
     let frames = origins.len();
     let batch =
         OwnedBatch { tensor, spec: Arc::clone(&version.spec), origins, parameters: Arc::clone(&version.parameters) };
-    let mut read = |views: &[TensorView<'_>], fit: &Fit| outputs.decode(views, fit).map_err(|error| error.message);
+    let mut read = read_for(&takers, |views, fit| outputs.decode(views, fit).map_err(|error| error.message));
     let mut collector = Collector::new(&mut read, &fits, version.info.batch);
     let answer = tokio::time::timeout(version.plan.deadline, guarded(|| backend.infer(batch, &mut collector))).await;
     let (batch, ended) = match answer {
@@ -282,7 +285,9 @@ async fn request(
     }
     let OwnedBatch { tensor, mut origins, .. } = batch?;
     origins.clear();
-    Some(Prepared { pendings: Vec::new(), origins, fits, tensor })
+    drop(read);
+    takers.clear();
+    Some(Prepared { pendings: Vec::new(), origins, fits, takers, tensor })
 }
 
 /// A request whose panic, when it is begun or while it is on its way, is an answer like any other: what it said.

@@ -15,6 +15,7 @@ use super::shared::Shared;
 use super::version::Version;
 use crate::batch::{Handed, Taken};
 use crate::infer::backend::{Backend, BackendError, BatchInput, Opener, Origin};
+use crate::infer::direct::read_for;
 use crate::infer::prepare::{Decoders, Prepared};
 use crate::infer::run;
 use crate::infer::watch::WatchSlot;
@@ -136,9 +137,8 @@ impl Instance {
             parameters: &self.version.parameters,
         };
         let outputs = &mut self.outputs;
-        let mut read = |views: &[crate::tensor::TensorView<'_>], fit: &Fit| {
-            outputs.decode(views, fit).map_err(|error| error.message)
-        };
+        let mut read =
+            read_for(&prepared.takers, |views, fit| outputs.decode(views, fit).map_err(|error| error.message));
         let (outcomes, error) =
             run::run(self.backend.as_mut(), input, &prepared.fits, self.version.info.batch, &mut read);
         let Some(pendings) = self.slot.release() else { return false };
@@ -204,17 +204,17 @@ pub(super) fn prepare(
 ) {
     let now = shared.clock.mono();
     shared.refuse(expired, DropReason::Stale, now);
-    let (mut payloads, mut pendings) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
+    let (mut inputs, mut pendings) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
     for Taken { item, ordinal } in taken.drain(..) {
         if matches!(&item, Work::Direct { caller, .. } if !caller.waits()) {
             continue;
         }
-        let (payload, pending) = item.begin(ordinal, now, version.served_by);
-        payloads.push(payload);
+        let (input, pending) = item.begin(ordinal, now, version.served_by);
+        inputs.push(input);
         pendings.push(pending);
     }
     let mut failed = Vec::new();
-    decoders.prepare(&mut payloads, &mut pendings, prepared, &mut failed);
+    decoders.prepare(&mut inputs, &mut pendings, prepared, &mut failed);
     let spent = shared.clock.mono().since(now);
     let spent = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
     shared.metrics.models[version.model].prepare_ns.fetch_add(spent, Ordering::Relaxed);
@@ -284,7 +284,7 @@ fn warm_up(version: &Version, backend: &mut dyn Backend) -> Result<(), BackendEr
     let mut outputs = version.on_trial.then(|| version.outputs.open());
     for _ in 0..version.plan.warmup_batches {
         // What an empty picture gives means nothing; where a good version would be replaced it must at least be legible.
-        let mut read = |views: &[crate::tensor::TensorView<'_>], fit: &Fit| match &mut outputs {
+        let mut read = |_: usize, views: &[crate::tensor::TensorView<'_>], fit: &Fit| match &mut outputs {
             Some(outputs) => outputs.decode(views, fit).map_err(|error| error.message),
             None => Ok(omma_frame::Output::Nothing),
         };

@@ -151,6 +151,7 @@ impl Model {
     pub(super) fn reap(&self, shared: &Shared) {
         // Not under the lock: what a version leaves behind is settled, and its memory given back, on the way.
         let ended: Vec<_> = self.versions().into_iter().filter(|version| version.gone(shared)).collect();
+        ended.iter().for_each(|version| version.pass_on(shared));
         if !ended.is_empty() {
             self.versions.lock().retain(|version| !ended.iter().any(|ended| Arc::ptr_eq(ended, version)));
         }

@@ -139,7 +139,7 @@ fn deliver(shared: &Shared, results: Vec<FrameResult>, droppable: bool, sinks: &
             });
         }
         for delivery in evicted {
-            shared.delivered(&delivery, 0, DropReason::SinkFull);
+            shared.delivered(&delivery, 0, &[], DropReason::SinkFull);
         }
     }
 }

@@ -11,7 +11,8 @@ use super::models::{Model, ModelState, ModelStore};
 use crate::batch::{Desk, Entry};
 use crate::cameras::{Camera, Cameras};
 use crate::clock::Clock;
-use crate::infer::work::{Caller, Destination, NO_CAMERA, Pending, Work};
+use crate::infer::direct::{Exchange, Item, gather, regather};
+use crate::infer::work::{Caller, Destination, Input, NO_CAMERA, Pending, Work};
 use crate::ledger::Ledger;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
@@ -68,8 +69,9 @@ pub(super) struct SinkBuffer {
 /// A delivery in its sink's hands.
 pub(super) struct Publication {
     pub(super) delivery: Arc<Delivery>,
-    /// Results from its front that are published.
+    /// Results from its front that are published or, at the places in `refused`, never will be.
     pub(super) taken: usize,
+    pub(super) refused: Vec<usize>,
     pub(super) since: Mono,
     /// Whether it has been said that the sink is stuck with it.
     pub(super) told: bool,
@@ -110,6 +112,17 @@ impl Caller for Counted {
             caller.answer(result);
         }
     }
+}
+
+/// In a caller's place where there is none.
+struct Gone;
+
+impl Caller for Gone {
+    fn waits(&self) -> bool {
+        false
+    }
+
+    fn answer(self: Box<Self>, _result: FrameResult) {}
 }
 
 impl Shared {
@@ -176,8 +189,8 @@ impl Shared {
     }
 
     /// One sink is done with a delivery; the last one settles its frames.
-    pub(super) fn delivered(&self, delivery: &Delivery, taken: usize, reason: DropReason) -> bool {
-        if !delivery.done(taken, reason) {
+    pub(super) fn delivered(&self, delivery: &Delivery, taken: usize, refused: &[usize], reason: DropReason) -> bool {
+        if !delivery.done(taken, refused, reason) {
             return false;
         }
         let mut settlements = Vec::with_capacity(delivery.results.len());
@@ -218,16 +231,45 @@ impl Shared {
     /// Too many direct requests wait, the engine does not run, the model is unloaded, or there is no such model: nobody
     /// will be answered.
     pub fn ask(&self, model: usize, payload: Payload, caller: Box<dyn Caller>) -> Result<(), Box<dyn Caller>> {
+        self.bring(model, vec![Input::Picture(payload)], caller)
+    }
+
+    /// Asks a model about `items` prepared inputs, ahead of the cameras' frames. The caller is answered exactly once, when
+    /// all of them are done, with [`omma_frame::Output::Nothing`]: the outputs have gone to `exchange`.
+    ///
+    /// # Errors
+    /// As [`Shared::ask`].
+    pub fn ask_tensors(
+        &self,
+        model: usize,
+        items: usize,
+        exchange: &Arc<dyn Exchange>,
+        caller: Box<dyn Caller>,
+    ) -> Result<(), Box<dyn Caller>> {
+        let item = |number| Input::Tensors(Item { exchange: Arc::clone(exchange), number });
+        self.bring(model, (0..items).map(item).collect(), caller)
+    }
+
+    fn bring(&self, model: usize, inputs: Vec<Input>, caller: Box<dyn Caller>) -> Result<(), Box<dyn Caller>> {
         // Counted before the phase is looked at, so that a drain that begins in between waits for this request.
         let caller: Box<dyn Caller> = Box::new(Counted::new(caller, Arc::clone(&self.direct)));
-        let Some(desk) = self.desks.get(model).filter(|_| self.lifecycle.phase() == Phase::Running) else {
+        let running = |_: &&Desk<Work>| self.lifecycle.phase() == Phase::Running;
+        let Some(desk) = self.desks.get(model).filter(running).filter(|_| !inputs.is_empty()) else {
             return Err(caller);
         };
         let received_at = self.clock.mono();
-        let work = Work::Direct { payload, received_at, caller };
-        desk.push_direct(Entry { arrived: received_at, expires: None, item: work }).map_err(|work| match work {
-            Work::Direct { caller, .. } => caller,
-            Work::Frame(_) => unreachable!("only direct work was pushed"),
+        let callers = gather(caller, inputs.len());
+        let works = inputs.into_iter().zip(callers).map(|(input, caller)| Entry {
+            arrived: received_at,
+            expires: None,
+            item: Work::Direct { input, received_at, caller },
+        });
+        desk.push_direct(works.collect()).map_err(|works| {
+            let callers = works.into_iter().filter_map(|work| match work {
+                Work::Direct { caller, .. } => Some(caller),
+                Work::Frame(_) => None,
+            });
+            regather(callers.collect()).unwrap_or_else(|| Box::new(Gone))
         })
     }
 

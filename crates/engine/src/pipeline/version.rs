@@ -26,12 +26,16 @@ use crate::lifecycle::Phase;
 use crate::picture::{PictureDecoderFactory, PictureSpec};
 use crate::plan::ModelPlan;
 use crate::post::OutputDecoderFactory;
+use crate::report::Message;
+use crate::tensor::TensorAllocator;
 use crate::threads::Role;
 
 /// How long whoever opens a version sleeps before they look at the phase again.
 const SLEEP: Duration = Duration::from_millis(100);
 /// How long an opening may take before it is given up, so that nobody waits for ever for a runtime that hangs.
 const OPEN_MAX: Duration = Duration::from_secs(600);
+/// What one version may say in one turn of the watch; the rest waits, or is refused to whoever says it.
+const MESSAGES_PER_TURN: usize = 64;
 
 /// What all threads of one version share.
 pub(super) struct Version {
@@ -44,6 +48,9 @@ pub(super) struct Version {
     pub(super) plan: ModelPlan,
     pub(super) info: ModelInfo,
     pub(super) opener: Opener,
+    memory: Option<TensorAllocator>,
+    /// What its backend says.
+    messages: Option<Receiver<Message>>,
     pub(super) pictures: Arc<dyn PictureDecoderFactory>,
     pub(super) outputs: Arc<dyn OutputDecoderFactory>,
     pub(super) spec: Arc<PictureSpec>,
@@ -123,6 +130,8 @@ impl Version {
             term,
             info: loaded.info,
             opener: loaded.opener,
+            memory: loaded.memory,
+            messages: loaded.messages,
             pictures,
             outputs,
             spec: Arc::new(plan.picture.clone()),
@@ -148,7 +157,7 @@ impl Version {
     }
 
     pub(super) fn prepared(&self) -> Prepared {
-        Prepared::new(self.slots_per_batch(), self.spec.slot_bytes())
+        Prepared::new(self.slots_per_batch(), self.spec.slot_bytes(), self.memory.as_ref())
     }
 
     pub(super) fn watched_slot(&self) -> Arc<WatchSlot> {
@@ -177,6 +186,13 @@ impl Version {
         }
         if matches!(self.opener, Opener::Async(_)) {
             shared.metrics.models[self.model].instances_running.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Passes on what its backend says.
+    pub(super) fn pass_on(&self, shared: &Shared) {
+        for message in self.messages.iter().flat_map(|messages| messages.try_iter().take(MESSAGES_PER_TURN)) {
+            shared.reports.pass_on(message);
         }
     }
 

@@ -1,5 +1,5 @@
 //! The watch: one thread that looks at what every instance holds, settles batches that outlive their deadline, and
-//! starts a new instance in the place of a hung one. It also tells of sinks that are stuck.
+//! starts a new instance in the place of a hung one. It also tells of sinks that are stuck, and passes on what backends say.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,11 +35,18 @@ pub(super) fn run(shared: &Arc<Shared>) {
         for version in versions.iter().filter(|version| matches!(version.opener, Opener::Blocking(_))) {
             look_at(shared, version);
         }
+        listen(shared, &versions);
         for model in &shared.served {
             model.reap(shared);
         }
         look_at_sinks(shared);
     }
+    listen(shared, &shared.served.iter().flat_map(Model::versions).collect::<Vec<_>>());
+}
+
+/// Passes on what the models' backends say.
+fn listen(shared: &Shared, versions: &[Arc<Version>]) {
+    versions.iter().for_each(|version| version.pass_on(shared));
 }
 
 /// Says of a sink, once for each time, that it has been stuck for a while.

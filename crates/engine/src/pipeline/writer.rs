@@ -52,12 +52,13 @@ impl Writer {
             };
             if let Some(delivery) = delivery {
                 let since = shared.clock.mono();
-                let current = Publication { delivery: Arc::clone(&delivery), taken: 0, since, told: false };
+                let current =
+                    Publication { delivery: Arc::clone(&delivery), taken: 0, refused: Vec::new(), since, told: false };
                 *mine.current.lock() = Some(current);
                 let (taken, reason) = self.publish(&delivery);
                 // Empty: the engine has stopped waiting for this publication and settled it.
                 let Some(current) = mine.current.lock().take() else { return };
-                counters.published.fetch_add(taken as u64, Ordering::Relaxed);
+                counters.published.fetch_add((taken - current.refused.len()) as u64, Ordering::Relaxed);
                 let now = shared.clock.mono();
                 if current.told {
                     let subject = format!("sink {}", shared.plan.sinks[self.number].name);
@@ -65,9 +66,10 @@ impl Writer {
                         format!("takes results again after {:.1} s", now.since(since).as_secs_f64())
                     });
                 }
-                if shared.delivered(&delivery, taken, reason) {
-                    for result in &delivery.results[..taken] {
-                        if matches!(result.outcome, Outcome::Inferred(_)) {
+                if shared.delivered(&delivery, taken, &current.refused, reason) {
+                    for (place, result) in delivery.results[..taken].iter().enumerate() {
+                        let published = current.refused.binary_search(&place).is_err();
+                        if published && matches!(result.outcome, Outcome::Inferred(_)) {
                             gatherer.record(&result.timing, now);
                         }
                     }
@@ -79,7 +81,7 @@ impl Writer {
     }
 
     /// Publishes until it has succeeded, can never succeed, or nobody waits any more. Returns how many results the sink
-    /// took, and why it did not take the rest.
+    /// is done with, and why it did not take the rest; those that it refused stand in the publication.
     fn publish(&mut self, delivery: &Delivery) -> (usize, DropReason) {
         let shared = &self.shared;
         let plan = &shared.plan.sinks[self.number];
@@ -92,23 +94,30 @@ impl Writer {
             let published = caught(|| self.sink.publish(&delivery.results[taken..], &cameras));
             let error = match published.unwrap_or_else(|said| Err(panicked(&plan.name, &said))) {
                 Ok(()) => {
-                    if counters.failing.swap(0, Ordering::Relaxed) > 0 {
-                        let subject = format!("sink {}", plan.name);
-                        shared.reports.say(Level::Info, &subject, "back", || "publishing again".to_owned());
-                    }
+                    self.well();
                     return (delivery.results.len(), DropReason::SinkFailed);
                 }
                 Err(error) => error,
             };
-            counters.failing.store(1, Ordering::Relaxed);
-            counters.retries.fetch_add(1, Ordering::Relaxed);
             let progress = error.published.min(delivery.results.len() - taken);
-            taken += progress;
+            let refused = error.refused.iter().filter(|place| **place < progress).map(|place| taken + place);
             // What is published is so even if the rest never will be.
-            let Some(()) = shared.buffers[self.number].current.lock().as_mut().map(|current| current.taken = taken)
-            else {
+            let Some(()) = shared.buffers[self.number].current.lock().as_mut().map(|current| {
+                current.taken = taken + progress;
+                current.refused.extend(refused);
+            }) else {
                 return (taken, DropReason::Shutdown);
             };
+            taken += progress;
+            if taken == delivery.results.len() {
+                // It works, but for results that nothing can help.
+                self.well();
+                let subject = format!("sink {}", plan.name);
+                shared.reports.say(Level::Error, &subject, "refused", || error.to_string());
+                return (taken, DropReason::SinkFailed);
+            }
+            counters.failing.store(1, Ordering::Relaxed);
+            counters.retries.fetch_add(1, Ordering::Relaxed);
             if progress > 0 {
                 pause = plan.backoff_min;
                 at_once = 0;
@@ -131,6 +140,15 @@ impl Writer {
         }
     }
 
+    /// Says so, if the sink was failing.
+    fn well(&self) {
+        let plan = &self.shared.plan.sinks[self.number];
+        if self.shared.metrics.sinks[self.number].failing.swap(0, Ordering::Relaxed) > 0 {
+            let subject = format!("sink {}", plan.name);
+            self.shared.reports.say(Level::Info, &subject, "back", || "publishing again".to_owned());
+        }
+    }
+
     /// Sleeps in slices, so that a stop is not held up by a long pause.
     fn sleep(&self, pause: Duration) {
         let mut left = pause;
@@ -149,5 +167,5 @@ impl Writer {
 /// How far a sink that panicked had come is not known: to give it the same results again might publish them twice.
 fn panicked(name: &str, said: &str) -> SinkError {
     let message = format!("the sink panicked: {said}");
-    SinkError { sink: name.to_owned(), published: 0, message, retry: Retry::Never }
+    SinkError { sink: name.to_owned(), published: 0, refused: Vec::new(), message, retry: Retry::Never }
 }

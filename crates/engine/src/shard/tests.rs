@@ -13,7 +13,15 @@ const CAMERA: CameraIndex = CameraIndex(0);
 
 fn shards(delivery: Delivery) -> (Shards, Arc<Ledger>) {
     let id = CameraId::new("cam").unwrap_or_else(|error| panic!("{error}"));
-    let plan = CameraPlan { id, delivery, model: 0, route: 0, waiting_frames_max: 1, in_flight_frames_max: 4 };
+    let plan = CameraPlan {
+        id,
+        delivery,
+        model: 0,
+        route: 0,
+        entry_ids: false,
+        waiting_frames_max: 1,
+        in_flight_frames_max: 4,
+    };
     let cameras = Cameras::new(32);
     cameras.add([plan]);
     let ledger = Arc::new(Ledger::default());

@@ -31,11 +31,13 @@ impl Delivery {
         self.sinks == 1
     }
 
-    /// One sink is done: it took all results but those from `taken` on, which it dropped for `reason`. Returns whether
-    /// it was the last, whose caller settles the results.
-    pub fn done(&self, taken: usize, reason: DropReason) -> bool {
-        if taken < self.results.len() {
-            self.failures.lock().extend((taken..self.results.len()).map(|place| (place, reason)));
+    /// One sink is done: it took all results but those at the places `refused`, and those from `taken` on, which it
+    /// dropped for `reason`. Returns whether it was the last, whose caller settles the results.
+    pub fn done(&self, taken: usize, refused: &[usize], reason: DropReason) -> bool {
+        if taken < self.results.len() || !refused.is_empty() {
+            let mut failures = self.failures.lock();
+            failures.extend(refused.iter().map(|place| (*place, DropReason::SinkFailed)));
+            failures.extend((taken..self.results.len()).map(|place| (place, reason)));
         }
         self.sinks_open.fetch_sub(1, Ordering::AcqRel) == 1
     }
@@ -185,7 +187,7 @@ mod tests {
         let shared: Vec<_> = (0..3).map(|n| Arc::new(Delivery::new(results(n * 4..n * 4 + 4), true, 2))).collect();
         let evicted: Vec<_> = shared.iter().flat_map(|delivery| buffer.push(Arc::clone(delivery))).collect();
         assert_eq!((sequences(&evicted), popped(&mut buffer)), ((0..4).collect(), (4..12).collect()));
-        assert!(!shared[0].done(0, DropReason::SinkFull), "the other sink may still publish them");
-        assert!(shared[0].done(4, DropReason::SinkFull));
+        assert!(!shared[0].done(0, &[], DropReason::SinkFull), "the other sink may still publish them");
+        assert!(shared[0].done(4, &[], DropReason::SinkFull));
     }
 }

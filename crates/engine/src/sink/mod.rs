@@ -26,7 +26,7 @@ pub trait Sink: Send {
     /// the table that the results' indexes point into.
     ///
     /// # Errors
-    /// [`SinkError`] says how many of the results, from the front, are published all the same.
+    /// [`SinkError`] says how many of the results, from the front, are done with all the same.
     fn publish(&mut self, results: &[FrameResult], cameras: &[Arc<Camera>]) -> Result<(), SinkError>;
 }
 
@@ -34,8 +34,11 @@ pub trait Sink: Send {
 #[derive(Debug)]
 pub struct SinkError {
     pub sink: String,
-    /// Results from the front of the call that are published; they are not given again.
+    /// Results from the front of the call that are done with; they are not given again. All but those in `refused` are
+    /// published.
     pub published: usize,
+    /// Places below `published`, rising, of results that this sink will never take although it takes others.
+    pub refused: Vec<usize>,
     pub message: String,
     pub retry: Retry,
 }

@@ -1,13 +1,19 @@
 //! Direct requests: answered exactly once, ahead of the cameras, whatever happens.
 
+use std::sync::Arc;
+
 use omma_engine::cameras::Delivery;
 use omma_engine::infer::backend::Device;
+use omma_engine::infer::direct::Exchange;
 use omma_engine::lifecycle::Phase;
+use omma_engine::picture::PictureError;
 use omma_engine::plan::Mode;
+use omma_engine::tensor::{TensorView, Values};
 use omma_frame::{DropReason, Outcome, Output, Payload};
 use omma_testkit::doubles_backend::{Gate, Model, Turn};
 use omma_testkit::doubles_picture::{OnDecode, OnInfer, OnRead, Picture};
 use omma_testkit::engine_rig::{Asking, Rig, Running, until};
+use parking_lot::Mutex;
 
 use super::ms;
 
@@ -46,6 +52,107 @@ fn each_is_answered_once_with_its_own_answer_during_load() {
             assert_eq!(answers[0].outcome, Outcome::Inferred(Output::Embedding(vec![value as f32])), "{mode:?}");
         }
     }
+}
+
+/// Tensors as pictures' bytes: what the model's double makes of them comes back raw, as integers.
+struct Tensors {
+    items: Vec<Picture>,
+    taken: Mutex<Vec<Option<Vec<i64>>>>,
+}
+
+impl Tensors {
+    fn of(items: Vec<Picture>) -> Arc<Self> {
+        let taken = Mutex::new(vec![None; items.len()]);
+        Arc::new(Self { items, taken })
+    }
+}
+
+impl Exchange for Tensors {
+    fn fill(&self, item: usize, slot: &mut [u8]) -> Result<(), PictureError> {
+        let picture = self.items[item];
+        assert!(picture.decode != OnDecode::Panic, "as asked for");
+        if picture.decode == OnDecode::Corrupt {
+            return Err(PictureError { reason: DropReason::PictureCorrupt, message: "no values".into() });
+        }
+        slot.copy_from_slice(&picture.bytes()[..slot.len()]);
+        Ok(())
+    }
+
+    fn take(&self, item: usize, outputs: &[TensorView<'_>]) -> Result<(), String> {
+        let Values::I64(values) = outputs[0].values else { return Err("not i64".into()) };
+        self.taken.lock()[item] = Some(values.to_vec());
+        Ok(())
+    }
+}
+
+fn ask_tensors(running: &Running, tensors: &Arc<Tensors>) -> Asking {
+    let (asking, caller) = Asking::new();
+    let exchange = Arc::clone(tensors) as Arc<dyn Exchange>;
+    let shared = running.engine.shared();
+    assert!(shared.ask_tensors(0, tensors.items.len(), &exchange, caller).is_ok(), "accepted");
+    asking
+}
+
+#[test]
+fn tensors_go_in_and_come_out_as_they_are_in_whatever_batches_and_are_answered_once() {
+    for (mode, blocking) in [(Mode::Sync, true), (Mode::Async, true), (Mode::Direct, true), (Mode::Async, false)] {
+        let model = Model::new(|_| Turn::Answer);
+        let loaded = if blocking { model.blocking(Device::Cpu) } else { model.remote() };
+        let mut rig = Rig::new(2, Delivery::Every, loaded);
+        rig.models[0].0.mode = mode;
+        let running = rig.start().expect("starts");
+        (0..2).for_each(|camera| running.push_all(camera, 0..100));
+        // Batches hold at most 8.
+        let asked: Vec<_> = [1, 3, 8, 9, 30]
+            .map(|items| {
+                let pictures = (0..items).map(|n| Picture { value: items * 100 + n, ..Picture::default() });
+                let tensors = Tensors::of(pictures.collect());
+                (ask_tensors(&running, &tensors), tensors)
+            })
+            .into();
+        until("all are answered", || asked.iter().all(|(asking, _)| !asking.answers().is_empty()));
+        running.wait_settled();
+        assert_eq!(running.stop().report.counts.published, 200, "{mode:?}: cameras' frames are decoded as ever");
+        for (asking, tensors) in asked {
+            assert_eq!(reason(&asking), None);
+            assert_eq!(asking.answers()[0].outcome, Outcome::Inferred(Output::Nothing));
+            let expected: Vec<_> = tensors.items.iter().map(|item| Some(vec![0, i64::from(item.value)])).collect();
+            assert_eq!(*tensors.taken.lock(), expected, "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn one_bad_item_fails_its_request_alone_and_once() {
+    let table = [
+        (Picture { decode: OnDecode::Corrupt, ..Picture::default() }, Some(DropReason::PictureCorrupt)),
+        (Picture { decode: OnDecode::Panic, ..Picture::default() }, Some(DropReason::PictureUnfit)),
+        (Picture { infer: OnInfer::FailItem, ..Picture::default() }, Some(DropReason::BackendFailed)),
+        (Picture::default(), None),
+    ];
+    let running = Rig::new(1, Delivery::Every, Model::new(|_| Turn::Answer).blocking(Device::Cpu));
+    let running = running.start().expect("starts");
+    for (picture, expected) in table {
+        let bad = ask_tensors(&running, &Tensors::of(vec![Picture::default(), picture, Picture::default()]));
+        let good = ask_tensors(&running, &Tensors::of(vec![Picture::default()]));
+        until("both are answered", || !bad.answers().is_empty() && !good.answers().is_empty());
+        assert_eq!((reason(&bad), reason(&good)), (expected, None), "{picture:?}");
+    }
+    let _ = running.stop();
+}
+
+#[test]
+fn a_request_of_more_items_than_there_is_room_for_is_refused_whole() {
+    let running = Rig::new(1, Delivery::Every, Model::new(|_| Turn::Answer).blocking(Device::Cpu));
+    let running = running.start().expect("starts");
+    for items in [0, 5000] {
+        let exchange = Tensors::of(vec![Picture::default(); items]) as Arc<dyn Exchange>;
+        let (asking, caller) = Asking::new();
+        assert!(running.engine.shared().ask_tensors(0, items, &exchange, caller).is_err(), "{items}");
+        assert!(asking.answers().is_empty());
+        assert_eq!(running.engine.shared().direct_in_flight(), 0, "nothing of it is left behind");
+    }
+    let _ = running.stop();
 }
 
 #[test]

@@ -127,6 +127,27 @@ fn what_a_sink_refuses_for_good_is_dropped_by_name_and_the_next_is_published() {
 }
 
 #[test]
+fn a_sink_that_refuses_some_results_publishes_the_others() {
+    let running = rig(1, Delivery::Every).start().expect("starts");
+    block(&running);
+    let refuse = |published, refused| Act::Refuse { published, refused, message: "wrong type of key".into() };
+    // Frame 0 is in the first call, which the sink was blocked in; what comes now is one delivery. Twice with a rest
+    // that is given again, so that places are counted from the rest's front.
+    for act in [refuse(6, vec![0, 5]), refuse(4, vec![1, 3]), refuse(5, vec![4])] {
+        running.sinks[0].then(act);
+    }
+    running.push_all(0, 1..16);
+    until("all wait for the sink", || running.counts(0).in_flight == 16);
+    running.sinks[0].release();
+    running.wait_settled();
+    let stopped = running.stop();
+    assert_eq!(stopped.sequences(0, 0), [0, 2, 3, 4, 5, 7, 9, 11, 12, 13, 14]);
+    let counts = stopped.report.counts;
+    assert_eq!((counts.published, counts.dropped(DropReason::SinkFailed)), (11, 5));
+    assert!(stopped.said("sink sink", "scripted: wrong type of key"), "{:?}", stopped.messages);
+}
+
+#[test]
 fn a_sink_that_panics_costs_what_it_was_given_and_the_next_is_published() {
     let running = rig(1, Delivery::Every).start().expect("starts");
     running.sinks[0].then(Act::Panic);

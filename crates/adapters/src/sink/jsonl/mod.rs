@@ -110,7 +110,13 @@ impl JsonlSink {
         // Only a reader that has gone is gone for good. Everything else (a full disk, a quota, a limit, a device in
         // trouble) may be put right while the results wait.
         let retry = if error.kind() == io::ErrorKind::BrokenPipe { Retry::Never } else { Retry::Backoff };
-        SinkError { sink: self.name.clone(), published, message: format!("{what}: {error}"), retry }
+        SinkError {
+            sink: self.name.clone(),
+            published,
+            refused: Vec::new(),
+            message: format!("{what}: {error}"),
+            retry,
+        }
     }
 }
 
