@@ -242,7 +242,7 @@ mod tests {
     use omma_frame::CameraIndex;
     use omma_testkit::sink::{cameras, outcomes, result};
 
-    const HEAD: &str = r#"{"v":1,"camera":"gate \"3\"","sequence":7,"captured_at":"2025-12-31T23:59:59.123456789Z","captured_at_ns":1767225599123456789,"size":{"width":640,"height":480},"model":"yolo","#;
+    const HEAD: &str = r#"{"v":1,"camera":"gate \"3\"","sequence":7,"captured_at":"2025-12-31T23:59:59.123456789Z","captured_at_ns":1767225599123456789,"size":{"width":640,"height":480},"model":"yolo","model_version":3,"#;
     const TAIL: &str = r#""timing_ms":{"wait":3.0,"prepare":2.0,"infer":7.0,"total":12.0}}"#;
 
     fn encode(result: &FrameResult) -> String {
