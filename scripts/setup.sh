@@ -2,7 +2,7 @@
 # Installs what omma's build, demo and tests need and is not there yet, and says what it installs.
 #
 #   scripts/setup.sh build      compiler, cmake and nasm, for the JPEG decoder (Debian packages)
-#   scripts/setup.sh test       cargo-nextest, the test runner
+#   scripts/setup.sh test       cargo-nextest, the test runner, and redis-server (Debian package)
 #   scripts/setup.sh deny       cargo-deny, which checks the dependencies' licences and sources
 #   scripts/setup.sh fuzz       cargo-fuzz, and the C++ compiler that its runtime is built with
 #   scripts/setup.sh runtimes   ONNX Runtime and OpenVINO, out of their PyPI wheels, into the user's cache folder
@@ -122,7 +122,10 @@ runtimes() {
 for part in "$@"; do
   case "$part" in
     build) build ;;
-    test) tool cargo-nextest "the test runner" ;;
+    test)
+      tool cargo-nextest "the test runner"
+      command -v redis-server >/dev/null || packages redis-server
+      ;;
     deny) tool cargo-deny "which checks the dependencies' licences and sources" ;;
     fuzz)
       command -v c++ >/dev/null || packages g++

@@ -7,6 +7,8 @@
 pub mod fuzzing;
 pub mod infer;
 pub mod picture;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod sink;
 pub mod source;
 pub mod threads;

@@ -8,6 +8,8 @@ pub mod engine_rig;
 pub mod picture;
 pub mod picture_fixtures;
 mod picture_formats;
+pub mod redis_proxy;
+pub mod redis_server;
 pub mod sink;
 pub mod source;
 pub mod source_mjpeg_server;

@@ -1,0 +1,265 @@
+//! A blocking link to a Redis server or cluster: commands go out together, answers come back in their order.
+//!
+//! It lives on a thread of its own (the source's, the sink's writer, a tool's main thread): every call blocks, at most
+//! for the options' timeouts. It connects when it is used and again after it was lost, but never waits between two
+//! attempts: whoever uses it knows how urgent it is.
+
+mod cluster;
+mod commands;
+mod node;
+pub(crate) mod reply;
+mod stream;
+#[cfg(feature = "redis-tls")]
+mod tls;
+
+use std::fmt;
+
+pub use omma_engine::sink::Retry;
+use redis::{Pipeline, Value};
+
+pub use commands::{Commands, Place, slot_of};
+pub use reply::{Head, ReplyError};
+
+use self::cluster::Cluster;
+use self::node::Node;
+use self::stream::Stream;
+use super::options::{Address, RedisOptions, Target, parse_url};
+
+/// The answers of a link, as they come.
+pub type Replies = reply::Replies<Stream>;
+
+/// What went wrong, where, and when to try again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkError {
+    /// Begins with the server's address; holds no password.
+    pub message: String,
+    pub retry: Retry,
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+impl LinkError {
+    fn lost(address: &Address, message: &str) -> Self {
+        Self { message: format!("redis at {address}: {message}"), retry: Retry::Backoff }
+    }
+
+    /// What a server's refusal of a command means for whoever sent it.
+    #[must_use]
+    pub fn of_refusal(text: &str) -> Self {
+        let code = text.split(' ').next().unwrap_or_default();
+        let (retry, hint) = match code {
+            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "MOVED" | "ASK" => (Retry::Backoff, ""),
+            "READONLY" => (Retry::Backoff, "; this server is a replica now"),
+            "OOM" => (Retry::Backoff, "; Redis is at its maxmemory"),
+            "MISCONF" | "NOREPLICAS" => (Retry::Backoff, ""),
+            "NOAUTH" => (Retry::Backoff, "; set password_env or password_file"),
+            "WRONGPASS" => (Retry::Backoff, "; look at username and password"),
+            "NOPERM" => (Retry::Backoff, "; the user's ACL does not allow it"),
+            _ => (Retry::Never, ""),
+        };
+        Self { message: format!("redis says: {text}{hint}"), retry }
+    }
+}
+
+fn refused(address: &Address, text: &str) -> LinkError {
+    let said = LinkError::of_refusal(text);
+    // A greeting that is refused today may be taken tomorrow: the server's users may change.
+    LinkError { message: format!("{address}: {}", said.message), retry: Retry::Backoff }
+}
+
+/// What became of one command.
+pub enum Answer<'a> {
+    /// It is about to be read: exactly one piece must be taken.
+    Reply(&'a mut Replies),
+    /// The server's own words.
+    Refused(&'a str),
+    /// The connection was lost before the answer; whether the command was done is not known.
+    Lost(&'a LinkError),
+}
+
+/// Hears the answers, by the number of their command.
+pub type Hear<'a> = dyn FnMut(usize, Answer<'_>) -> Result<(), ReplyError> + 'a;
+
+/// See the module.
+pub struct Link {
+    options: RedisOptions,
+    target: Target,
+    how: How,
+}
+
+enum How {
+    Single(Option<Node>),
+    Cluster(Cluster),
+}
+
+impl Link {
+    /// Connects with its first use.
+    ///
+    /// # Errors
+    /// The options cannot be right, whatever the server says.
+    pub fn new(options: RedisOptions) -> Result<Self, LinkError> {
+        let wrong = |message: String| LinkError { message: format!("redis url: {message}"), retry: Retry::Never };
+        let target = parse_url(&options.url).map_err(wrong)?;
+        let how = if options.cluster {
+            if target.database > 0 {
+                return Err(wrong(format!("database {} of a cluster, which has only 0", target.database)));
+            }
+            How::Cluster(Cluster::default())
+        } else {
+            How::Single(None)
+        };
+        #[cfg(not(feature = "redis-tls"))]
+        if matches!(target.address, Address::Tcp { tls: true, .. }) {
+            return Err(wrong("this build has no TLS (feature `redis-tls`)".to_owned()));
+        }
+        Ok(Self { options, target, how })
+    }
+
+    /// Where it leads, without a password.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        format!("redis at {}", self.target.address)
+    }
+
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.how, How::Cluster(_))
+    }
+
+    /// How many masters there are to ask with [`Place::Master`].
+    ///
+    /// # Errors
+    /// A cluster's nodes are not known and none can be asked.
+    pub fn masters(&mut self) -> Result<usize, LinkError> {
+        match &mut self.how {
+            How::Single(_) => Ok(1),
+            How::Cluster(cluster) => cluster.masters(&self.target.address, &self.options),
+        }
+    }
+
+    /// Forgets the connections; the next use makes new ones.
+    pub fn hang_up(&mut self) {
+        match &mut self.how {
+            How::Single(node) => *node = None,
+            How::Cluster(cluster) => cluster.hang_up(),
+        }
+    }
+
+    /// Runs the commands and gives all answers; refusals stand among them as [`Value::ServerError`]. For small answers.
+    /// In a cluster each command goes to its first key, those of a transaction to that of its first command.
+    ///
+    /// # Errors
+    /// The connection was lost: some of the commands may have been done.
+    pub fn run(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, LinkError> {
+        let mut commands = Commands::default();
+        let atomic = pipeline.is_transaction();
+        let first = pipeline.cmd_iter().map(commands::place_of).find(|place| *place != Place::Any);
+        let first = first.unwrap_or(Place::Any);
+        if atomic {
+            commands.push(first, &[b"MULTI"]);
+        }
+        for cmd in pipeline.cmd_iter() {
+            commands.push_cmd(if atomic { first } else { commands::place_of(cmd) }, cmd);
+        }
+        if atomic {
+            commands.push(first, &[b"EXEC"]);
+        }
+        let mut values = vec![Value::Nil; commands.len()];
+        let mut lost = None;
+        self.exchange(&commands, &mut |number, answer| {
+            match answer {
+                Answer::Reply(replies) => values[number] = replies.value()?,
+                Answer::Refused(text) => values[number] = reply::refusal(text)?,
+                Answer::Lost(error) => lost = Some(error.clone()),
+            }
+            Ok(())
+        });
+        if let Some(error) = lost {
+            return Err(error);
+        }
+        if !atomic {
+            return Ok(values);
+        }
+        match values.pop() {
+            Some(Value::Array(values)) => Ok(values),
+            // The first command that was refused says why.
+            Some(refusal @ Value::ServerError(_)) => {
+                let why = values.into_iter().find(|value| matches!(value, Value::ServerError(_)));
+                Ok(vec![why.unwrap_or(refusal)])
+            }
+            other => {
+                Err(LinkError::lost(&self.target.address, &format!("{other:?} in answer to EXEC, expected an array")))
+            }
+        }
+    }
+
+    /// Sends the commands and lets `hear` read each answer where it comes in; every command is heard of exactly once,
+    /// those of one place in their order.
+    pub fn exchange(&mut self, commands: &Commands, hear: &mut Hear<'_>) {
+        if commands.is_empty() {
+            return;
+        }
+        match &mut self.how {
+            How::Single(node) => single(node, &self.target, &self.options, commands, hear),
+            How::Cluster(cluster) => cluster.exchange(&self.target.address, &self.options, commands, hear),
+        }
+    }
+}
+
+fn single(slot: &mut Option<Node>, target: &Target, options: &RedisOptions, commands: &Commands, hear: &mut Hear<'_>) {
+    let all_lost = |error: LinkError, from: usize, hear: &mut Hear<'_>| {
+        for number in from..commands.len() {
+            // There is no answer to read, so nothing to go wrong with it.
+            let _ = hear(number, Answer::Lost(&error));
+        }
+    };
+    let node = match slot {
+        Some(node) => node,
+        None => match Node::connect(&target.address, target.database, options) {
+            Ok(node) => slot.insert(node),
+            Err(error) => return all_lost(error, 0, hear),
+        },
+    };
+    let mut demoted = false;
+    let mut heard = 0;
+    let outcome = node.send(commands.bytes()).and_then(|()| {
+        while heard < commands.len() {
+            let said = refusal_of(&mut node.replies)?;
+            demoted |= said.as_ref().is_some_and(|text| is_demoted(text));
+            let number = heard;
+            match &said {
+                None => hear(number, Answer::Reply(&mut node.replies)),
+                Some(text) => hear(number, Answer::Refused(text)),
+            }
+            .map(|()| heard += 1)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        *slot = None;
+        return all_lost(LinkError::lost(&target.address, &error.to_string()), heard, hear);
+    }
+    if demoted {
+        // The name may lead to another server by now.
+        *slot = None;
+    }
+}
+
+/// The server's refusal, if that is what comes next.
+fn refusal_of(replies: &mut Replies) -> Result<Option<String>, ReplyError> {
+    if !replies.next_is_error()? {
+        return Ok(None);
+    }
+    replies.head()?;
+    replies.text().map(Some)
+}
+
+fn is_demoted(text: &str) -> bool {
+    ["READONLY", "MASTERDOWN", "UNBLOCKED"].iter().any(|code| text.starts_with(code))
+}
