@@ -125,6 +125,8 @@ for part in "$@"; do
     test)
       tool cargo-nextest "the test runner"
       command -v redis-server >/dev/null || packages redis-server
+      # A producer of frame handles and the package in python/ are tested with it.
+      command -v python3 >/dev/null || packages python3
       ;;
     deny) tool cargo-deny "which checks the dependencies' licences and sources" ;;
     fuzz)

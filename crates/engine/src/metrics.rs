@@ -162,6 +162,9 @@ pub struct ModelCounters {
     pub instances_running: AtomicU64,
     pub instances_abandoned: AtomicU64,
     pub instances_reopened: AtomicU64,
+    /// Versions that were let in while the engine ran, and attempts that came to nothing.
+    pub loads: AtomicU64,
+    pub loads_failed: AtomicU64,
 }
 
 /// What a sink's writer did; written once per delivery.

@@ -11,6 +11,6 @@ mod time;
 
 pub use camera::{CameraId, CameraIdError, CameraIndex};
 pub use frame::{Arrival, Fate, Frame, Settlement, Token};
-pub use outcome::{ClassScore, Detection, DropReason, FrameResult, Outcome, Output, OwnedTensor, Timing};
+pub use outcome::{ClassScore, Detection, DropReason, FrameResult, Outcome, Output, OwnedTensor, ServedBy, Timing};
 pub use payload::{Handle, Payload, PictureView, PixelFormat, RawPicture, RawView, Segment, Size, Unreadable};
 pub use time::{Mono, UnixNanos};

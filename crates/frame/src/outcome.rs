@@ -42,12 +42,14 @@ pub enum DropReason {
     SinkFull,
     /// The sink refused the result for good.
     SinkFailed,
+    /// Its model is unloaded (`delivery = "latest"`, and direct requests).
+    ModelUnloaded,
     /// The engine stopped before this frame was done; an unacknowledged frame is delivered again by a source that can.
     Shutdown,
 }
 
 impl DropReason {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Overtaken,
         Self::Stale,
         Self::Duplicate,
@@ -66,6 +68,7 @@ impl DropReason {
         Self::OutputUnreadable,
         Self::SinkFull,
         Self::SinkFailed,
+        Self::ModelUnloaded,
         Self::Shutdown,
     ];
 
@@ -91,6 +94,7 @@ impl DropReason {
             Self::OutputUnreadable => "output_unreadable",
             Self::SinkFull => "sink_full",
             Self::SinkFailed => "sink_failed",
+            Self::ModelUnloaded => "model_unloaded",
             Self::Shutdown => "shutdown",
         }
     }
@@ -157,6 +161,15 @@ pub struct Timing {
     pub inferred: Mono,
 }
 
+/// Which of the plan's models looked at a frame, and which version of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct ServedBy {
+    /// Its place in the plan.
+    pub model: u32,
+    /// The version's number; 0: none has looked at it.
+    pub version: u32,
+}
+
 /// What one frame gave. Carries its camera and sequence wherever it goes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FrameResult {
@@ -166,6 +179,7 @@ pub struct FrameResult {
     pub captured_at: UnixNanos,
     /// Of the original picture; zero if it was never decoded.
     pub size: Size,
+    pub served_by: ServedBy,
     pub timing: Timing,
     pub outcome: Outcome,
 }

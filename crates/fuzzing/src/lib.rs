@@ -13,6 +13,7 @@ mod input;
 mod models;
 mod outputs;
 mod pictures;
+mod rings;
 mod streams;
 
 pub use configuration::{configuration, labels};
@@ -20,6 +21,7 @@ pub use http::{challenge, http_head, url};
 pub use models::{guess, onnx};
 pub use outputs::outputs;
 pub use pictures::{jpeg, png, raw};
+pub use rings::ring_header;
 pub use streams::{mjpeg_file, multipart};
 
 /// A parser, and what must hold of it.
@@ -35,7 +37,7 @@ pub struct Target {
 }
 
 /// All of them, by name.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target {
         name: "challenge",
         law: "an answer is one header line whose quotes are closed; a nonce's uses are counted",
@@ -107,6 +109,12 @@ pub const TARGETS: [Target; 13] = [
         law: "exactly the pictures that have the bytes of their size and format are taken, and fill the slot",
         check: raw,
         seeds: pictures::raw_seeds,
+    },
+    Target {
+        name: "ring_header",
+        law: "what is shown lies inside the segment and is what its header says; what may be overwritten is refused",
+        check: ring_header,
+        seeds: rings::ring_header_seeds,
     },
     Target {
         name: "url",

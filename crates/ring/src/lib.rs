@@ -14,6 +14,7 @@
 //! in a segment may be hostile; only the numbers taken at mapping time decide what memory is touched.
 
 mod claim;
+mod compat;
 mod error;
 mod guard;
 mod layout;
@@ -24,6 +25,7 @@ mod rings;
 mod segment;
 mod sweep;
 
+pub use compat::{CompatRings, CompatSegment};
 pub use error::{CreateError, WriteError};
 pub use layout::{FILE_HEADER_BYTES, Format, Meta, SLOT_HEADER_BYTES, slot_bytes};
 pub use name::{NameError, SegmentName};

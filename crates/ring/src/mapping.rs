@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::guard::Guarded;
 use crate::layout::SLOT_HEADER_BYTES;
@@ -54,10 +54,20 @@ impl Mapping {
     /// # Panics
     /// `at` is none.
     pub(crate) fn counter(&self, at: usize) -> &AtomicU64 {
-        assert!(at.is_multiple_of(8) && at + 8 <= self.bytes);
+        assert!(at.is_multiple_of(8) && at.checked_add(8).is_some_and(|end| end <= self.bytes));
         // SAFETY: inside the mapping and aligned; other processes access it in one piece too, or else they harm only
         // what they say about their own pictures.
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at).cast()) }
+    }
+
+    /// As [`Mapping::counter`], of 32 bits.
+    ///
+    /// # Panics
+    /// `at` is none.
+    pub(crate) fn counter32(&self, at: usize) -> &AtomicU32 {
+        assert!(at.is_multiple_of(4) && at.checked_add(4).is_some_and(|end| end <= self.bytes));
+        // SAFETY: as above.
+        unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(at).cast()) }
     }
 
     /// A copy of a header, which stays as it is whatever other processes do.

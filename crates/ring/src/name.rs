@@ -5,6 +5,9 @@ use std::fmt;
 /// Every segment's file begins with it, so that nothing else in the folder can be named by a message, or swept.
 const PREFIX: &str = "omma-";
 
+/// So do those of the Python pipeline that we replace (`compat.rs`).
+const COMPAT_PREFIX: &str = "shm_";
+
 /// The longest name of a producer in bytes; with the prefix it stays far below what a file's name may have.
 const BYTES_MAX: usize = 128;
 
@@ -15,7 +18,7 @@ pub struct SegmentName(Box<str>);
 /// Why a text names no segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NameError {
-    Prefix,
+    Prefix { expected: &'static str },
     Length { bytes: usize },
     Character { found: char },
 }
@@ -36,7 +39,7 @@ impl SegmentName {
     /// It does not begin with `omma-`, or what follows is no producer's name: above all, it is not one component of a
     /// path.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        check(text.strip_prefix(PREFIX).ok_or(NameError::Prefix)?)?;
+        check(rest(text, PREFIX)?)?;
         Ok(Self(text.into()))
     }
 
@@ -44,6 +47,18 @@ impl SegmentName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether a message of the Python pipeline may name this segment.
+///
+/// # Errors
+/// As [`SegmentName::parse`], with another prefix.
+pub(crate) fn check_compat(text: &str) -> Result<(), NameError> {
+    check(rest(text, COMPAT_PREFIX)?)
+}
+
+fn rest<'a>(text: &'a str, expected: &'static str) -> Result<&'a str, NameError> {
+    text.strip_prefix(expected).ok_or(NameError::Prefix { expected })
 }
 
 fn check(name: &str) -> Result<(), NameError> {
@@ -65,7 +80,7 @@ impl fmt::Display for SegmentName {
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Prefix => write!(f, "a segment's name begins with something else than {PREFIX:?}"),
+            Self::Prefix { expected } => write!(f, "a segment's name begins with something else than {expected:?}"),
             Self::Length { bytes } => {
                 write!(f, "a producer's name has {bytes} bytes, expected 1 to {BYTES_MAX}")
             }
@@ -88,10 +103,10 @@ mod tests {
             ("omma-gate", Ok(())),
             ("omma-a.b_c-9", Ok(())),
             ("omma-..", Ok(())),
-            ("", Err(NameError::Prefix)),
-            ("gate", Err(NameError::Prefix)),
-            ("../omma-gate", Err(NameError::Prefix)),
-            ("OMMA-gate", Err(NameError::Prefix)),
+            ("", Err(NameError::Prefix { expected: PREFIX })),
+            ("gate", Err(NameError::Prefix { expected: PREFIX })),
+            ("../omma-gate", Err(NameError::Prefix { expected: PREFIX })),
+            ("OMMA-gate", Err(NameError::Prefix { expected: PREFIX })),
             ("omma-", Err(NameError::Length { bytes: 0 })),
             ("omma-/etc/passwd", Err(NameError::Character { found: '/' })),
             ("omma-../x", Err(NameError::Character { found: '/' })),
@@ -102,6 +117,9 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(SegmentName::parse(text).map(|_| ()), expected, "{text:?}");
         }
+        assert_eq!(check_compat("shm_rb_gate"), Ok(()));
+        assert_eq!(check_compat("omma-gate"), Err(NameError::Prefix { expected: COMPAT_PREFIX }));
+        assert_eq!(check_compat("shm_a/b"), Err(NameError::Character { found: '/' }));
         let long = "x".repeat(129);
         assert_eq!(SegmentName::of_producer(&long), Err(NameError::Length { bytes: 129 }));
         assert_eq!(SegmentName::of_producer(&long[1..]).map(|name| name.as_str().len()), Ok(133));

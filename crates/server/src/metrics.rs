@@ -50,6 +50,7 @@ families! {
     VIOLATIONS = "omma_ledger_violations_total", Counter, "", "frames settled twice or lost inside; not zero means a fault of omma";
     STAGE = "omma_stage_seconds", Histogram, "stage", "where a published frame's time went; bounds are met within 1%";
     MODEL = "omma_model_info", Gauge, "model, runtime, mode", "always 1; what runs a model and how";
+    MODEL_VERSION = "omma_model_version", Gauge, "model", "which version serves; 0: the model is unloaded";
     INSTANCES = "omma_model_instances", Gauge, "model", "running copies";
     MODEL_WAITING = "omma_model_waiting_frames", Gauge, "model", "frames that wait for a batch";
     BATCHES = "omma_model_batches_total", Counter, "model", "batches run";
@@ -59,6 +60,8 @@ families! {
     PREPARE = "omma_model_prepare_seconds_total", Counter, "model", "time that all threads together spent decoding pictures";
     ABANDONED = "omma_model_instances_abandoned_total", Counter, "model", "copies given up because they did not answer in time";
     REOPENED = "omma_model_instances_reopened_total", Counter, "model", "copies opened again after they broke";
+    LOADS = "omma_model_loads_total", Counter, "model", "versions that took over while omma ran";
+    LOADS_FAILED = "omma_model_loads_failed_total", Counter, "model", "versions that did not do; what served before served on";
     SINK_PUBLISHED = "omma_sink_published_total", Counter, "sink", "results that the sink took";
     SINK_RETRIES = "omma_sink_retries_total", Counter, "sink", "publications that failed and were tried again";
     SINK_BUFFERED = "omma_sink_buffered_frames", Gauge, "sink", "results that wait for the sink";
@@ -174,18 +177,24 @@ fn stages(page: &mut Page, shared: &Shared) {
 }
 
 fn models(page: &mut Page, shared: &Shared) {
+    let models = shared.models();
     head(page, MODEL);
-    for model in &shared.models {
-        let mode = if model.chosen.ahead { "async" } else { "sync" };
-        let labels = [("model", model.name.as_str()), ("runtime", &model.info.runtime), ("mode", mode)];
+    for (model, serving) in models.iter().filter_map(|model| Some((model, model.serving.as_ref()?))) {
+        let mode = if serving.chosen.ahead { "async" } else { "sync" };
+        let labels = [("model", model.name.as_str()), ("runtime", &serving.info.runtime), ("mode", mode)];
         page.sample(MODEL.name, &labels, 1.0);
     }
+    head(page, MODEL_VERSION);
+    for model in &models {
+        let version = model.serving.as_ref().map_or(0, |serving| serving.version);
+        page.sample(MODEL_VERSION.name, &[("model", &model.name)], f64::from(version));
+    }
     head(page, MODEL_WAITING);
-    for (number, model) in shared.models.iter().enumerate() {
+    for (number, model) in models.iter().enumerate() {
         page.sample(MODEL_WAITING.name, &[("model", &model.name)], shared.waiting(number) as f64);
     }
     type Read = fn(&omma_engine::metrics::ModelCounters) -> f64;
-    let families: [(Family, Read); 8] = [
+    let families: [(Family, Read); 10] = [
         (INSTANCES, |c| get(&c.instances_running)),
         (BATCHES, |c| get(&c.batches)),
         (MODEL_FRAMES, |c| get(&c.frames)),
@@ -194,10 +203,12 @@ fn models(page: &mut Page, shared: &Shared) {
         (PREPARE, |c| seconds(&c.prepare_ns)),
         (ABANDONED, |c| get(&c.instances_abandoned)),
         (REOPENED, |c| get(&c.instances_reopened)),
+        (LOADS, |c| get(&c.loads)),
+        (LOADS_FAILED, |c| get(&c.loads_failed)),
     ];
     for (family, read) in families {
         head(page, family);
-        for (model, counters) in shared.models.iter().zip(&shared.metrics.models) {
+        for (model, counters) in models.iter().zip(&shared.metrics.models) {
             page.sample(family.name, &[("model", &model.name)], read(counters));
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use omma_engine::lifecycle::Phase;
-use omma_engine::pipeline::Shared;
+use omma_engine::pipeline::{ModelState, Shared};
 
 /// Given to the server at its start and to the engine's starter: the server runs while models still load, so that a
 /// probe sees "not ready" instead of a closed port. Cloning shares it.
@@ -35,9 +35,14 @@ impl Watched {
         Some(match shared.lifecycle.phase() {
             Phase::Starting => "models load and warm up".to_owned(),
             Phase::Running => {
-                let counters = shared.models.iter().zip(&shared.metrics.models);
-                let without = counters
-                    .filter(|(_, counters)| counters.instances_running.load(std::sync::atomic::Ordering::Relaxed) == 0)
+                let models = shared.models();
+                let without = models
+                    .iter()
+                    .zip(&shared.metrics.models)
+                    .filter(|(model, counters)| {
+                        counters.instances_running.load(std::sync::atomic::Ordering::Relaxed) == 0
+                            && model.state != ModelState::Unloaded
+                    })
                     .map(|(model, _)| model.name.as_str());
                 format!("no running instance of model {}", without.collect::<Vec<_>>().join(", "))
             }

@@ -14,7 +14,7 @@ use omma_engine::clock::{Clock, SystemClock};
 use omma_engine::infer::backend::LoadedModel;
 use omma_engine::infer::work::Caller;
 use omma_engine::ledger::Counts;
-use omma_engine::pipeline::{DrainReport, Engine, ModelParts, Parts, SourcePart, StartError};
+use omma_engine::pipeline::{DrainReport, Engine, ModelParts, NewVersion, Parts, Serving, SourcePart, StartError};
 use omma_engine::plan::{BatchPlan, EnginePlan, Mode, ModelPlan, Plan, SinkPlan};
 use omma_engine::report::Message;
 use omma_engine::sink::Sink;
@@ -113,7 +113,7 @@ impl Rig {
             .zip(&pictures)
             .map(|(loaded, pictures)| {
                 let pictures = Arc::clone(pictures) as Arc<_>;
-                ModelParts { loaded, pictures, outputs: Arc::new(Reader) }
+                ModelParts { version: 1, loaded, pictures, outputs: Arc::new(Reader) }
             })
             .collect();
         let plan =
@@ -124,6 +124,7 @@ impl Rig {
             clock: self.clock,
             sources,
             models,
+            store: None,
             sinks,
             cores: 4,
             begin_thread: leave,
@@ -156,6 +157,16 @@ pub fn model_plan(name: &str) -> ModelPlan {
         parameters: Vec::new(),
         deadline: Duration::from_secs(20),
         warmup_batches: 0,
+    }
+}
+
+/// A version for [`omma_engine::pipeline::Shared::swap`], with pictures and outputs as the rig's models have them.
+#[must_use]
+pub fn version(number: u32, plan: &ModelPlan, loaded: LoadedModel) -> NewVersion {
+    let pictures = Arc::<Pictures>::default();
+    NewVersion {
+        plan: plan.clone(),
+        parts: ModelParts { version: number, loaded, pictures, outputs: Arc::new(Reader) },
     }
 }
 
@@ -215,6 +226,15 @@ impl Running {
     #[must_use]
     pub fn total(&self) -> Counts {
         self.engine.shared().ledger.total()
+    }
+
+    /// What serves a model now.
+    ///
+    /// # Panics
+    /// Nothing does.
+    #[must_use]
+    pub fn serving(&self, model: usize) -> Arc<Serving> {
+        self.engine.shared().model(model).and_then(|model| model.serving).expect("a version that serves")
     }
 
     /// Waits until everything pushed has been read and has met its fate.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use omma_engine::cameras::{Camera, CameraPlan, Cameras, Delivery};
 use omma_engine::sink::{Retry, Sink, SinkError};
 use omma_frame::{
-    CameraId, CameraIndex, ClassScore, Detection, DropReason, FrameResult, Mono, Outcome, Output, OwnedTensor, Size,
-    Timing, Token, UnixNanos,
+    CameraId, CameraIndex, ClassScore, Detection, DropReason, FrameResult, Mono, Outcome, Output, OwnedTensor,
+    ServedBy, Size, Timing, Token, UnixNanos,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -77,6 +77,7 @@ pub fn result(camera: CameraIndex, sequence: u64, outcome: Outcome) -> FrameResu
         token: Token(sequence, 0),
         captured_at: UnixNanos(1_767_225_599_123_456_789),
         size: Size { width: 640, height: 480 },
+        served_by: ServedBy { model: 0, version: 3 },
         timing: Timing { received: ms(0), batched: ms(3), prepared: ms(5), inferred: ms(12) },
         outcome,
     }

@@ -60,7 +60,17 @@ pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
         routes: config.routes.clone(),
         cameras: plans,
     };
-    let parts = Parts { plan, cameras, clock, sources, models: opened.parts, sinks, cores, begin_thread: schedule };
+    let parts = Parts {
+        plan,
+        cameras,
+        clock,
+        sources,
+        models: opened.parts,
+        store: None,
+        sinks,
+        cores,
+        begin_thread: schedule,
+    };
     Ok(Assembled { parts, notes: opened.notes })
 }
 

@@ -144,7 +144,7 @@ fn finish(
     let mut notes =
         vec![format!("pictures as {} {width}x{height}, decoded by {}", picture.dtype.name(), picture::decoder_name())];
     notes.extend(why.map(|why| format!("outputs read as guessed: {why}")));
-    let parts = ModelParts { outputs: plan.factory(picture.size), loaded, pictures };
+    let parts = ModelParts { version: 1, outputs: plan.factory(picture.size), loaded, pictures };
     Ok(OpenedModel { parts, picture, choice: None, notes })
 }
 

@@ -71,7 +71,7 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     let engine = Engine::start(parts).map_err(Failure::run)?;
     let shared = Arc::clone(engine.shared());
     let models: Vec<(String, Chosen)> =
-        shared.models.iter().map(|model| (model.name.clone(), model.chosen.clone())).collect();
+        shared.models().into_iter().filter_map(|model| Some((model.name, model.serving?.chosen.clone()))).collect();
     let (settle, span, precision) = if args.quick { (300, 700, 0.1) } else { (700, 2500, 0.04) };
     let bench = Bench {
         shared: &shared,
@@ -214,6 +214,7 @@ fn parts(
         clock: Arc::clone(clock),
         sources,
         models: opened.parts,
+        store: None,
         sinks: vec![Box::new(NullSink::default())],
         cores: usage::cores(),
         begin_thread: schedule,

@@ -108,7 +108,7 @@ fn scored(found: &Detection) -> ScoredBox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use omma_frame::{CameraIndex, Size, Timing, Token, UnixNanos};
+    use omma_frame::{CameraIndex, ServedBy, Size, Timing, Token, UnixNanos};
 
     fn result(camera: u32, sequence: u64, detections: Vec<Detection>) -> FrameResult {
         FrameResult {
@@ -117,6 +117,7 @@ mod tests {
             token: Token(0, 0),
             captured_at: UnixNanos(0),
             size: Size { width: 640, height: 360 },
+            served_by: ServedBy::default(),
             timing: Timing::default(),
             outcome: Outcome::Inferred(Output::Detections(detections)),
         }

@@ -114,7 +114,7 @@ pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         ran,
         interrupted: end == End::Signal,
         choice,
-        why: shared.models.first().map(|model| model.chosen.why.clone()).unwrap_or_default(),
+        why: shared.model(0).and_then(|model| Some(model.serving?.chosen.why.clone())).unwrap_or_default(),
         report,
         out_of_order: seen.out_of_order,
         unaccounted,

@@ -152,7 +152,7 @@ pub fn parts(
     };
     let sources = vec![vec![SourcePart { source: Box::new(source), cameras: indexes }]];
     let models = vec![opened.parts];
-    Ok((Parts { plan, cameras, clock, sources, models, sinks, cores, begin_thread: schedule }, choice))
+    Ok((Parts { plan, cameras, clock, sources, models, store: None, sinks, cores, begin_thread: schedule }, choice))
 }
 
 fn model(picture: omma_engine::picture::PictureSpec) -> ModelPlan {

@@ -104,8 +104,8 @@ impl View {
         let share = elapsed.as_secs_f64() / self.duration.as_secs_f64();
         let (done, left) = bar(share, BAR);
         let seconds = |time: Duration| format!("{:.0}", time.as_secs_f64());
-        let model = self.shared.models.first();
-        let runtime = model.map(|model| model.info.runtime.clone()).unwrap_or_default();
+        let serving = self.shared.model(0).and_then(|model| model.serving);
+        let runtime = serving.map(|serving| serving.info.runtime.clone()).unwrap_or_default();
         let counts = &last.counts;
         let kept_up = window.published_per_s >= self.offered * 0.97;
         let rate_color = if kept_up { Color::Green } else { Color::Yellow };

@@ -146,6 +146,30 @@ impl<T> Batcher<T> {
         Ok(())
     }
 
+    /// Other sizes from now on; how long their batches take is not known yet.
+    pub fn replan(&mut self, plan: BatchPlan) {
+        self.plan = plan;
+        self.target = plan.size.clamp(1, plan.size_max.max(1));
+        self.service = Duration::ZERO;
+    }
+
+    /// Takes out all direct requests, and of each camera the oldest frames as long as they are `wanted`. They have had
+    /// no ordinal and will have none.
+    pub fn take_out(&mut self, wanted: impl Fn(&Entry<T>) -> bool, out: &mut Vec<T>) {
+        let cameras = &mut self.cameras;
+        for queue in cameras.iter_mut().filter(|queue| !queue.items.is_empty()) {
+            while queue.items.front().is_some_and(&wanted) {
+                out.extend(queue.pop().map(|entry| entry.item));
+                self.waiting_stream -= 1;
+            }
+        }
+        self.turn.retain(|camera| !cameras[*camera as usize].items.is_empty());
+        while let Some(entry) = self.direct.pop() {
+            out.push(entry.item);
+        }
+        self.direct_balance = 0;
+    }
+
     /// Direct requests that the lane takes now.
     #[must_use]
     pub fn direct_room(&self) -> usize {

@@ -1,15 +1,20 @@
 //! The desk: one lock in front of a model's batcher. Readers bring many frames with one locking, instances take a whole
 //! batch with one, and sleep here while there is nothing worth taking.
+//!
+//! A desk outlives the versions of its model. At any time at most one of them, by its *term*, may take; the others are
+//! sent away. Term and batch sizes change together under the lock, so that no version is ever handed a batch that
+//! another one's sizes made.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use omma_frame::{CameraIndex, Mono};
+use omma_frame::{CameraIndex, DropReason, Mono};
 use parking_lot::{Condvar, Mutex};
 
 use super::batcher::{Batcher, Entry, Take, Taken};
 use crate::clock::Clock;
+use crate::plan::BatchPlan;
 
 /// The longest that a taker sleeps before it looks at the clock again; a bound in case a wake-up is missed, not a poll.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
@@ -20,10 +25,14 @@ pub struct Desk<T> {
     arrived: Condvar,
     /// A copy of the batcher's count that readers look at without the lock.
     waiting: AtomicUsize,
+    /// A copy of whether any version may take.
+    served: AtomicBool,
 }
 
 struct Inner<T> {
     batcher: Batcher<T>,
+    /// Who may take; `None`: nobody, the model is unloaded.
+    term: Option<u64>,
     sleepers: usize,
     flushing: bool,
     closed: bool,
@@ -38,16 +47,55 @@ pub enum Handed {
     Closed,
     /// Nothing within the time asked for.
     Nothing,
+    /// Another version serves now, or none: stop.
+    Retired,
 }
 
 impl<T> Desk<T> {
+    /// Nobody may take yet ([`Desk::serve`]).
     pub fn new(batcher: Batcher<T>, clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
-            inner: Mutex::new(Inner { batcher, sleepers: 0, flushing: false, closed: false }),
+            inner: Mutex::new(Inner { batcher, term: None, sleepers: 0, flushing: false, closed: false }),
             arrived: Condvar::new(),
             waiting: AtomicUsize::new(0),
+            served: AtomicBool::new(false),
         }
+    }
+
+    /// From now on the takers of this term, and no others, are handed batches, of these sizes. `false`: the desk is
+    /// closed.
+    #[must_use]
+    pub fn serve(&self, term: u64, plan: BatchPlan) -> bool {
+        {
+            let mut inner = self.inner.lock();
+            if inner.closed {
+                return false;
+            }
+            inner.term = Some(term);
+            inner.batcher.replan(plan);
+            self.served.store(true, Ordering::Release);
+        }
+        self.arrived.notify_all();
+        true
+    }
+
+    /// From now on nobody is handed anything. Frames that may be lost (they can expire) and direct requests come out
+    /// for the caller to refuse by name, and so will those that are brought later; the others wait.
+    pub fn unserve(&self, refused: &mut Vec<T>) {
+        {
+            let mut inner = self.inner.lock();
+            inner.term = None;
+            inner.batcher.take_out(|entry| entry.expires.is_some(), refused);
+            self.waiting.store(inner.batcher.waiting(), Ordering::Relaxed);
+            self.served.store(false, Ordering::Release);
+        }
+        self.arrived.notify_all();
+    }
+
+    /// Whether anybody may take.
+    pub fn served(&self) -> bool {
+        self.served.load(Ordering::Acquire)
     }
 
     /// Frames that wait, as of the last change.
@@ -55,22 +103,33 @@ impl<T> Desk<T> {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Brings frames, each with its camera and the room that it has here; evicted ones are appended to `evicted`.
-    pub fn push_all(&self, frames: impl Iterator<Item = (CameraIndex, Entry<T>, Option<u32>)>, evicted: &mut Vec<T>) {
+    /// Brings frames, each with its camera and the room that it has here; those that find no place are appended to
+    /// `evicted`. Says why they found none: newer ones of their cameras came, or nobody serves.
+    pub fn push_all(
+        &self,
+        frames: impl Iterator<Item = (CameraIndex, Entry<T>, Option<u32>)>,
+        evicted: &mut Vec<T>,
+    ) -> DropReason {
         let mut inner = self.inner.lock();
+        let served = inner.term.is_some();
         for (camera, entry, room) in frames {
-            evicted.extend(inner.batcher.push(camera, entry, room));
+            if served || entry.expires.is_none() {
+                evicted.extend(inner.batcher.push(camera, entry, room));
+            } else {
+                evicted.push(entry.item);
+            }
         }
         self.changed(inner);
+        if served { DropReason::Overtaken } else { DropReason::ModelUnloaded }
     }
 
     /// Brings a direct request, of one or several items.
     ///
     /// # Errors
-    /// The lane has not room for all of it or the desk is closed; the request comes back.
+    /// The lane has not room for all of it, nobody serves, or the desk is closed; the request comes back.
     pub fn push_direct(&self, entries: Vec<Entry<T>>) -> Result<(), Vec<T>> {
         let mut inner = self.inner.lock();
-        if inner.closed || inner.batcher.direct_room() < entries.len() {
+        if inner.closed || inner.term.is_none() || inner.batcher.direct_room() < entries.len() {
             return Err(entries.into_iter().map(|entry| entry.item).collect());
         }
         let refused: Vec<T> = entries.into_iter().filter_map(|entry| inner.batcher.push_direct(entry).err()).collect();
@@ -90,10 +149,11 @@ impl<T> Desk<T> {
         }
     }
 
-    /// Sleeps until there is a batch worth taking, at most `wait_max`. `idle_since` tells since when an instance has had
-    /// nothing to do (see [`Batcher::take`]); it is asked again after each wake-up.
+    /// Sleeps until there is a batch worth taking for a taker of this term, at most `wait_max`. `idle_since` tells since
+    /// when an instance has had nothing to do (see [`Batcher::take`]); it is asked again after each wake-up.
     pub fn take(
         &self,
+        term: u64,
         idle_since: impl Fn() -> Option<Mono>,
         wait_max: Option<Duration>,
         batch: &mut Vec<Taken<T>>,
@@ -102,6 +162,15 @@ impl<T> Desk<T> {
         let mut inner = self.inner.lock();
         let give_up = wait_max.map(|wait| self.clock.mono().plus(wait));
         loop {
+            if inner.term != Some(term) {
+                // The wake-up that this taker may have had was meant for one that serves.
+                let pass_on = inner.sleepers > 0;
+                drop(inner);
+                if pass_on {
+                    self.arrived.notify_one();
+                }
+                return Handed::Retired;
+            }
             let now = self.clock.mono();
             let flush = inner.flushing;
             let sleep = match inner.batcher.take(now, idle_since(), flush, batch, expired) {
@@ -160,11 +229,7 @@ impl<T> Desk<T> {
 
     /// Empties the desk: what could not be served any more goes back to the caller, who settles it.
     pub fn clear(&self, left: &mut Vec<T>) {
-        let mut inner = self.inner.lock();
-        let mut batch = Vec::new();
-        while inner.batcher.take(Mono(u64::MAX), None, true, &mut batch, left) == Take::Ready {
-            left.extend(batch.drain(..).map(|taken| taken.item));
-        }
+        self.inner.lock().batcher.take_out(|_| true, left);
         self.waiting.store(0, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,8 @@
 //! What waits at the desk and travels through a model: camera frames, and direct requests that somebody waits for.
 
 use omma_frame::{
-    CameraIndex, DropReason, Frame, FrameResult, Mono, Outcome, Payload, Settlement, Size, Timing, Token, UnixNanos,
+    CameraIndex, DropReason, Frame, FrameResult, Mono, Outcome, Payload, ServedBy, Settlement, Size, Timing, Token,
+    UnixNanos,
 };
 
 use super::direct::Item;
@@ -52,13 +53,14 @@ pub enum Destination {
 impl Work {
     /// Parts with the input and starts the result, which until then says that the engine stopped.
     #[must_use]
-    pub fn begin(self, ordinal: u64, batched: Mono) -> (Input, Pending) {
+    pub fn begin(self, ordinal: u64, batched: Mono, served_by: ServedBy) -> (Input, Pending) {
         let start = |camera, sequence, token, captured_at, received| FrameResult {
             camera,
             sequence,
             token,
             captured_at,
             size: Size::default(),
+            served_by,
             timing: Timing { received, batched, prepared: batched, inferred: batched },
             outcome: Outcome::Dropped { reason: DropReason::Shutdown, detail: None },
         };
@@ -85,7 +87,7 @@ impl Work {
                 fate: omma_frame::Fate::Dropped(reason),
             }),
             direct @ Self::Direct { .. } => {
-                let (_, mut pending) = direct.begin(0, now);
+                let (_, mut pending) = direct.begin(0, now, ServedBy::default());
                 pending.fail(reason, None);
                 if let Destination::Caller(caller) = pending.to {
                     caller.answer(pending.result);

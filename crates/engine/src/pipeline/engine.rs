@@ -3,25 +3,22 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use omma_frame::{CameraIndex, DropReason, Payload};
 use parking_lot::Mutex;
 
-use super::feeder::{self, Feed, Requests, To};
-use super::instance::{self, Model};
+use super::feeder::Feed;
+use super::models::{Model, ModelStore};
 use super::reader::Reader;
-use super::shared::{Inbox, ModelStatus, Shared, SinkBuffer};
+use super::shared::{Inbox, Shared, SinkBuffer};
 use super::writer::Writer;
 use super::{order, watch};
 use crate::batch::{Batcher, Desk};
 use crate::cameras::Cameras;
 use crate::clock::Clock;
-use crate::infer::backend::{LoadedModel, Opener};
-use crate::infer::mode::choose;
-use crate::infer::prepare::Decoders;
+use crate::infer::backend::LoadedModel;
 use crate::infer::work::Caller;
 use crate::ledger::{Counts, Ledger};
 use crate::lifecycle::{Lifecycle, Phase};
@@ -51,8 +48,10 @@ pub struct SourcePart {
     pub cameras: Vec<CameraIndex>,
 }
 
-/// A model, and how pictures get in and meaning out.
+/// A version of a model, and how pictures get in and meaning out.
 pub struct ModelParts {
+    /// The version's number, from 1, as results tell it.
+    pub version: u32,
     pub loaded: LoadedModel,
     pub pictures: Arc<dyn PictureDecoderFactory>,
     pub outputs: Arc<dyn OutputDecoderFactory>,
@@ -66,6 +65,8 @@ pub struct Parts {
     /// By reader: `plan.engine.readers` lists.
     pub sources: Vec<Vec<SourcePart>>,
     pub models: Vec<ModelParts>,
+    /// Where other versions of the models come from while the engine runs; `None`: they stay as they are.
+    pub store: Option<Arc<dyn ModelStore>>,
     pub sinks: Vec<Box<dyn Sink>>,
     /// Processor cores to plan threads for.
     pub cores: usize,
@@ -105,9 +106,7 @@ pub struct DrainReport {
 /// A running engine. Dropping it without [`Engine::drain`] leaves its threads running.
 pub struct Engine {
     shared: Arc<Shared>,
-    models: Vec<Arc<Model>>,
     threads: Vec<JoinHandle<()>>,
-    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Engine {
@@ -116,13 +115,7 @@ impl Engine {
     /// # Errors
     /// A model cannot be opened or fails its warm-up, or a thread cannot be started. Nothing runs then.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { plan, cameras, clock, sources, models: model_parts, sinks, cores, begin_thread } = parts;
-        let models: Vec<Arc<Model>> = model_parts
-            .into_iter()
-            .zip(&plan.models)
-            .enumerate()
-            .map(|(number, (parts, plan))| Arc::new(model(number, parts, plan, cores)))
-            .collect();
+        let Parts { plan, cameras, clock, sources, models, store, sinks, cores, begin_thread } = parts;
         let workers = plan.engine.post_workers.max(1);
         let (post, results): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| crossbeam_channel::bounded(POST_QUEUE_MAX)).unzip();
@@ -133,13 +126,14 @@ impl Engine {
             metrics: Metrics::new(models.len(), sinks.len()),
             reports: Reports::default(),
             lifecycle: Lifecycle::default(),
-            models: models
+            cores,
+            served: plan.models.iter().map(|model| Model::new(&model.name)).collect(),
+            store,
+            runtime: Mutex::default(),
+            desks: plan
+                .models
                 .iter()
-                .map(|m| ModelStatus { name: m.plan.name.clone(), info: m.info.clone(), chosen: m.chosen.clone() })
-                .collect(),
-            desks: models
-                .iter()
-                .map(|m| Desk::new(Batcher::new(m.chosen.batch, DIRECT_WAITING_MAX), Arc::clone(&clock)))
+                .map(|model| Desk::new(Batcher::new(model.batch, DIRECT_WAITING_MAX), Arc::clone(&clock)))
                 .collect(),
             buffers: plan.sinks.iter().map(|sink| SinkBuffer::new(sink.buffer_frames_max)).collect(),
             post,
@@ -150,8 +144,8 @@ impl Engine {
             cameras,
             begin_thread,
         });
-        let mut engine = Self { shared, models, threads: Vec::new(), runtime: None };
-        match engine.start_threads(sources, sinks, results) {
+        let mut engine = Self { shared, threads: Vec::new() };
+        match engine.start_threads(models, sources, sinks, results) {
             Ok(()) => Ok(engine),
             Err(error) => {
                 engine.stop();
@@ -162,11 +156,15 @@ impl Engine {
 
     fn start_threads(
         &mut self,
+        models: Vec<ModelParts>,
         sources: Vec<Vec<SourcePart>>,
         sinks: Vec<Box<dyn Sink>>,
         results: Vec<crossbeam_channel::Receiver<Vec<crate::infer::work::Pending>>>,
     ) -> Result<(), StartError> {
-        self.open_models()?;
+        let shared = Arc::clone(&self.shared);
+        for (number, (parts, plan)) in models.into_iter().zip(&shared.plan.models).enumerate() {
+            shared.served[number].take_over(&shared, number, plan, parts, false)?;
+        }
         for (number, results) in results.into_iter().enumerate() {
             let shared = Arc::clone(&self.shared);
             self.spawn(format!("omma-post-{number}"), Role::Relay, move || order::run(&shared, &results))?;
@@ -176,75 +174,14 @@ impl Engine {
             let name = format!("omma-sink-{}", self.shared.plan.sinks[number].name);
             self.spawn(name, Role::Relay, move || writer.run())?;
         }
-        let (shared, models) = (Arc::clone(&self.shared), self.models.clone());
-        self.spawn("omma-watch".to_owned(), Role::Relay, move || watch::run(&shared, &models))?;
+        let shared = Arc::clone(&self.shared);
+        self.spawn("omma-watch".to_owned(), Role::Relay, move || watch::run(&shared))?;
         self.shared.lifecycle.enter(Phase::Running);
         for (number, sources) in sources.into_iter().enumerate() {
             let reader = Reader { number, shared: Arc::clone(&self.shared), sources };
             self.spawn(format!("omma-read-{number}"), Role::Relay, move || reader.run())?;
         }
         Ok(())
-    }
-
-    fn open_models(&mut self) -> Result<(), StartError> {
-        for model in self.models.clone() {
-            let name = model.plan.name.clone();
-            let failed = |message: String| StartError::Model { name: name.clone(), message };
-            let to = match &model.opener {
-                Opener::Async(backend) => {
-                    let runtime = self.runtime().map_err(|error| failed(error.to_string()))?;
-                    self.shared.metrics.models[model.number].instances_running.store(1, Ordering::Relaxed);
-                    To::Requests(Requests { runtime, backend: Arc::clone(backend), spare: Arc::default() })
-                }
-                Opener::Blocking(_) => {
-                    let (started, opened) = crossbeam_channel::bounded(model.chosen.instances);
-                    for number in 0..model.chosen.instances {
-                        let (shared, model, started) = (Arc::clone(&self.shared), Arc::clone(&model), started.clone());
-                        let run = move || instance::run_thread(shared, model, number, Some(started));
-                        self.spawn(format!("omma-{name}-{number}"), Role::Compute, run)?;
-                    }
-                    drop(started);
-                    for _ in 0..model.chosen.instances {
-                        opened
-                            .recv()
-                            .unwrap_or_else(|_| Err("an instance's thread ended while it opened".to_owned()))
-                            .map_err(&failed)?;
-                    }
-                    To::Instances
-                }
-            };
-            if model.feed.is_some() {
-                let decoders = Decoders::pool(
-                    model.pictures.as_ref(),
-                    model.chosen.decode_threads,
-                    "omma-decode",
-                    self.shared.begin_thread,
-                )
-                .map_err(|error| StartError::Thread { name: "omma-decode".to_owned(), error })?;
-                let shared = Arc::clone(&self.shared);
-                self.spawn(format!("omma-feed-{name}"), Role::Relay, move || {
-                    if let Some(feed) = &model.feed {
-                        feeder::run(&shared, &model, feed, decoders, &to);
-                    }
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn runtime(&mut self) -> Result<tokio::runtime::Handle, std::io::Error> {
-        if self.runtime.is_none() {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(1)
-                .thread_name("omma-async")
-                .enable_time()
-                .build()?;
-            self.runtime = Some(runtime);
-        }
-        match &self.runtime {
-            Some(runtime) => Ok(runtime.handle().clone()),
-            None => Err(std::io::Error::other("no asynchronous runtime")),
-        }
     }
 
     fn spawn(&mut self, name: String, role: Role, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
@@ -282,6 +219,7 @@ impl Engine {
         }
         let deadline = begun + shared.plan.engine.drain_timeout;
         while shared.busy() && Instant::now() < deadline {
+            self.give_up_unserved();
             if shared.desks.iter().all(|desk| desk.waiting() == 0) {
                 shared.lifecycle.enter(Phase::Flushing);
             }
@@ -304,6 +242,15 @@ impl Engine {
         DrainReport { took: begun.elapsed(), late, unsettled, counts: shared.ledger.total() }
     }
 
+    /// Nobody comes for what waits for an unloaded model.
+    fn give_up_unserved(&self) {
+        for desk in self.shared.desks.iter().filter(|desk| !desk.served()) {
+            let mut left = Vec::new();
+            desk.clear(&mut left);
+            self.shared.refuse(&mut left, DropReason::Shutdown, self.shared.clock.mono());
+        }
+    }
+
     /// Out of time: settles as `shutdown` whatever has not come through, wherever it is.
     fn give_up_late(&self) {
         let shared = &self.shared;
@@ -316,11 +263,11 @@ impl Engine {
                 desk.clear(&mut left);
                 shared.refuse(&mut left, DropReason::Shutdown, now);
             }
-            for model in &self.models {
-                let slots = model.slots.lock();
+            for version in shared.served.iter().flat_map(Model::versions) {
+                let slots = version.slots.lock();
                 let held: Vec<_> = slots.iter().filter_map(|slot| slot.take_overdue(now, Duration::ZERO)).collect();
                 drop(slots);
-                let ready = model.feed.iter().flat_map(Feed::take_ready).map(|prepared| prepared.pendings);
+                let ready = version.feed.iter().flat_map(Feed::take_ready).map(|prepared| prepared.pendings);
                 for pendings in held.into_iter().chain(ready) {
                     shared.fail(pendings, DropReason::Shutdown, "the engine stopped");
                 }
@@ -353,7 +300,9 @@ impl Engine {
             sink.filled.notify_all();
         }
         let until = Instant::now() + JOIN_MAX;
-        for thread in self.threads.drain(..) {
+        let versions: Vec<_> = shared.served.iter().flat_map(Model::versions).collect();
+        let serving = versions.iter().flat_map(|version| version.take_threads());
+        for thread in serving.chain(self.threads.drain(..)) {
             while !thread.is_finished() && Instant::now() < until {
                 std::thread::sleep(DRAIN_TURN);
             }
@@ -361,34 +310,10 @@ impl Engine {
                 shared.reports.say(Level::Error, "engine", "panic", || "a thread of the engine panicked".to_owned());
             }
         }
-        if let Some(runtime) = self.runtime.take() {
+        let runtime = shared.runtime.lock().take();
+        if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
-    }
-}
-
-fn model(number: usize, parts: ModelParts, plan: &crate::plan::ModelPlan, cores: usize) -> Model {
-    let ModelParts { loaded, pictures, outputs } = parts;
-    let blocking = matches!(loaded.opener, Opener::Blocking(_));
-    let chosen = choose(plan, loaded.device, loaded.info.batch, blocking, cores);
-    let feed = chosen.ahead.then(|| {
-        // Instances have one batch each and one more prepared; requests fill the configured buffer.
-        let batches = if blocking { chosen.instances * 2 } else { plan.in_flight_frames_max / chosen.batch.size_max };
-        Feed::new(batches, chosen.instances)
-    });
-    Model {
-        number,
-        info: loaded.info,
-        opener: loaded.opener,
-        memory: loaded.memory,
-        messages: loaded.messages,
-        pictures,
-        outputs,
-        spec: Arc::new(plan.picture.clone()),
-        parameters: plan.parameters.clone().into(),
-        plan: plan.clone(),
-        chosen,
-        feed,
-        slots: Mutex::default(),
+        shared.served.iter().for_each(Model::clear);
     }
 }

@@ -13,8 +13,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use omma_frame::{DropReason, Mono};
 use parking_lot::{Condvar, Mutex};
 
-use super::instance::{Model, finish, prepare};
+use super::instance::{empty_pictures, finish, prepare, warmed_up};
 use super::shared::Shared;
+use super::version::Version;
 use crate::batch::Handed;
 use crate::infer::backend::{AsyncBackend, BackendError, OwnedBatch};
 use crate::infer::direct::read_for;
@@ -23,7 +24,9 @@ use crate::infer::run::{Collector, panicked};
 use crate::infer::watch::WatchSlot;
 use crate::lifecycle::Phase;
 use crate::panics::caught;
+use crate::picture::Fit;
 use crate::post::OutputDecoder;
+use crate::tensor::TensorView;
 
 /// How long a thread sleeps before it looks at the phase again.
 const SLEEP: Duration = Duration::from_millis(100);
@@ -35,7 +38,9 @@ pub(super) struct Feed {
     batches_max: usize,
     /// Batches out at the same time beyond which one more only waits: the instances, or the requests worth having.
     useful: usize,
-    ready: (Sender<Prepared>, Receiver<Prepared>),
+    ready: Receiver<Prepared>,
+    /// Gone once the feeder has ended: what is ready then is all that will ever be.
+    sender: Mutex<Option<Sender<Prepared>>>,
 }
 
 struct Out {
@@ -48,19 +53,21 @@ struct Out {
 impl Feed {
     pub(super) fn new(batches_max: usize, useful: usize) -> Self {
         let batches_max = batches_max.max(1);
+        let (sender, ready) = crossbeam_channel::bounded(batches_max);
         Self {
             out: Mutex::new(Out { batches: 0, returned_at: Mono(0), free: Vec::new() }),
             returned: Condvar::new(),
             batches_max,
             useful: useful.clamp(1, batches_max),
-            ready: crossbeam_channel::bounded(batches_max),
+            ready,
+            sender: Mutex::new(Some(sender)),
         }
     }
 
-    /// The next prepared batch for an instance; `None` when the engine has stopped.
+    /// The next prepared batch for an instance; `None` when there will be none, or the engine has stopped.
     pub(super) fn next(&self, shared: &Shared) -> Option<Prepared> {
         loop {
-            match self.ready.1.recv_timeout(SLEEP) {
+            match self.ready.recv_timeout(SLEEP) {
                 Ok(prepared) => return Some(prepared),
                 Err(RecvTimeoutError::Timeout) if shared.lifecycle.phase() != Phase::Stopped => {}
                 Err(_) => return None,
@@ -83,11 +90,11 @@ impl Feed {
         self.returned.notify_one();
     }
 
-    /// Waits for room for one more batch; `None` when the engine has stopped.
-    fn acquire(&self, shared: &Shared, model: &Model) -> Option<Prepared> {
+    /// Waits for room for one more batch; `None` when the engine has stopped or the version is sent away.
+    fn acquire(&self, shared: &Shared, version: &Version) -> Option<Prepared> {
         let mut out = self.out.lock();
         while out.batches >= self.batches_max {
-            if shared.lifecycle.phase() == Phase::Stopped {
+            if shared.lifecycle.phase() == Phase::Stopped || version.retired() {
                 return None;
             }
             self.returned.wait_for(&mut out, SLEEP);
@@ -95,12 +102,34 @@ impl Feed {
         out.batches += 1;
         let free = out.free.pop();
         drop(out);
-        Some(free.unwrap_or_else(|| model.prepared()))
+        Some(free.unwrap_or_else(|| version.prepared()))
     }
 
     /// Prepared batches that no instance has taken yet; whoever takes them settles them.
     pub(super) fn take_ready(&self) -> impl Iterator<Item = Prepared> + '_ {
-        self.ready.1.try_iter()
+        self.ready.try_iter()
+    }
+
+    /// Whether a prepared batch waits for an instance.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Batches that are out now.
+    pub(super) fn out(&self) -> usize {
+        self.out.lock().batches
+    }
+
+    /// A feeder that waits for room shall see whether it is still wanted.
+    pub(super) fn look_up(&self) {
+        // Under the lock, or a feeder that is about to sleep would miss it.
+        drop(self.out.lock());
+        self.returned.notify_all();
+    }
+
+    /// No batch will be handed over any more; instances leave once they have run what is ready.
+    pub(super) fn end(&self) {
+        self.sender.lock().take();
     }
 
     /// Since when an instance has had nothing to do; `None` while all are busy. The batch being taken is not counted.
@@ -111,20 +140,24 @@ impl Feed {
 
     /// `Some`: the instances take no more.
     fn hand_over(&self, prepared: Prepared) -> Option<Prepared> {
-        // Never full: no more batches exist than it has room for.
-        self.ready.0.try_send(prepared).err().map(crossbeam_channel::TrySendError::into_inner)
+        match &*self.sender.lock() {
+            // Never full: no more batches exist than it has room for.
+            Some(sender) => sender.try_send(prepared).err().map(crossbeam_channel::TrySendError::into_inner),
+            None => Some(prepared),
+        }
     }
 }
 
 /// The feeder's loop. `to` says where its batches go.
-pub(super) fn run(shared: &Arc<Shared>, model: &Arc<Model>, feed: &Feed, mut decoders: Decoders, to: &To) {
+pub(super) fn run(shared: &Arc<Shared>, version: &Arc<Version>, feed: &Feed, mut decoders: Decoders, to: &To) {
     let (mut taken, mut expired) = (Vec::new(), Vec::new());
-    while let Some(mut prepared) = feed.acquire(shared, model) {
+    let desk = &shared.desks[version.model];
+    while let Some(mut prepared) = feed.acquire(shared, version) {
         loop {
-            match shared.desks[model.number].take(|| feed.idle_since(), None, &mut taken, &mut expired) {
-                Handed::Closed => return,
+            match desk.take(version.term, || feed.idle_since(), None, &mut taken, &mut expired) {
+                Handed::Closed | Handed::Retired => return feed.release(prepared, shared.clock.mono()),
                 Handed::Nothing => continue,
-                Handed::Work => prepare(shared, model, &mut decoders, &mut taken, &mut expired, &mut prepared),
+                Handed::Work => prepare(shared, version, &mut decoders, &mut taken, &mut expired, &mut prepared),
             }
             if !prepared.pendings.is_empty() {
                 break;
@@ -138,7 +171,7 @@ pub(super) fn run(shared: &Arc<Shared>, model: &Arc<Model>, feed: &Feed, mut dec
                     feed.release(refused, shared.clock.mono());
                 }
             }
-            To::Requests(requests) => requests.send(shared, model, prepared),
+            To::Requests(requests) => requests.send(shared, version, prepared),
         }
     }
 }
@@ -160,12 +193,45 @@ pub(super) struct Requests {
 }
 
 impl Requests {
+    /// Asks once with empty pictures, as instances are warmed up; blocks until the answer.
+    ///
+    /// # Errors
+    /// No answer, or one that cannot be read.
+    pub(super) fn warm_up(&self, warmed: &Arc<Version>) -> Result<(), BackendError> {
+        let (done, answered) = std::sync::mpsc::sync_channel(1);
+        for _ in 0..warmed.plan.warmup_batches {
+            let (version, backend, done) = (Arc::clone(warmed), Arc::clone(&self.backend), done.clone());
+            self.runtime.spawn(async move {
+                let (origins, fits) = empty_pictures(&version);
+                let tensor = version.prepared().tensor;
+                let (spec, parameters) = (Arc::clone(&version.spec), Arc::clone(&version.parameters));
+                let batch = OwnedBatch { tensor, spec, origins, parameters };
+                let mut outputs = version.outputs.open();
+                let mut read = |_: usize, views: &[TensorView<'_>], fit: &Fit| {
+                    outputs.decode(views, fit).map_err(|error| error.message)
+                };
+                let mut collector = Collector::new(&mut read, &fits, version.info.batch);
+                let answer =
+                    tokio::time::timeout(version.plan.deadline, guarded(|| backend.infer(batch, &mut collector)));
+                let ended = match answer.await {
+                    Ok(Ok((_, ended))) => ended,
+                    Ok(Err(said)) => Err(panicked(&said)),
+                    Err(_) => Err(BackendError::batch(unanswered(&version))),
+                };
+                let _ = done.try_send(warmed_up(collector.finish(ended.as_ref().err()), ended.err()));
+            });
+            let wait = warmed.plan.deadline + SLEEP;
+            answered.recv_timeout(wait).unwrap_or_else(|_| Err(BackendError::batch(unanswered(warmed))))?;
+        }
+        Ok(())
+    }
+
     /// Sends the batch on its way; what comes of it is handled where it ends.
-    fn send(&self, shared: &Arc<Shared>, model: &Arc<Model>, mut prepared: Prepared) {
-        let (shared, model) = (Arc::clone(shared), Arc::clone(model));
+    fn send(&self, shared: &Arc<Shared>, version: &Arc<Version>, mut prepared: Prepared) {
+        let (shared, version) = (Arc::clone(shared), Arc::clone(version));
         let (backend, spare) = (Arc::clone(&self.backend), Arc::clone(&self.spare));
         let unused = spare.lock().pop();
-        let (mut outputs, slot) = unused.unwrap_or_else(|| (model.outputs.open(), model.watched_slot()));
+        let (mut outputs, slot) = unused.unwrap_or_else(|| (version.outputs.open(), version.watched_slot()));
         // Held from here on, not from when the executor gets to it: a drain that is out of time must find it.
         let started = shared.clock.mono();
         for pending in &mut prepared.pendings {
@@ -173,19 +239,24 @@ impl Requests {
         }
         slot.hold(started, std::mem::take(&mut prepared.pendings));
         self.runtime.spawn(async move {
-            let returned = request(&shared, &model, backend.as_ref(), prepared, outputs.as_mut(), &slot, started).await;
+            let returned =
+                request(&shared, &version, backend.as_ref(), prepared, outputs.as_mut(), &slot, started).await;
             spare.lock().push((outputs, slot));
-            if let Some(feed) = &model.feed {
+            if let Some(feed) = &version.feed {
                 feed.release_room(returned, shared.clock.mono());
             }
-            shared.desks[model.number].wake();
+            shared.desks[version.model].wake();
         });
     }
 }
 
+fn unanswered(version: &Version) -> String {
+    format!("no answer within {} ms", version.plan.deadline.as_millis())
+}
+
 async fn request(
     shared: &Shared,
-    model: &Model,
+    version: &Version,
     backend: &dyn AsyncBackend,
     prepared: Prepared,
     outputs: &mut dyn OutputDecoder,
@@ -195,22 +266,22 @@ async fn request(
     let Prepared { pendings: _, origins, fits, mut takers, tensor } = prepared;
     let frames = origins.len();
     let batch =
-        OwnedBatch { tensor, spec: Arc::clone(&model.spec), origins, parameters: Arc::clone(&model.parameters) };
+        OwnedBatch { tensor, spec: Arc::clone(&version.spec), origins, parameters: Arc::clone(&version.parameters) };
     let mut read = read_for(&takers, |views, fit| outputs.decode(views, fit).map_err(|error| error.message));
-    let mut collector = Collector::new(&mut read, &fits, model.info.batch);
-    let answer = tokio::time::timeout(model.plan.deadline, guarded(|| backend.infer(batch, &mut collector))).await;
+    let mut collector = Collector::new(&mut read, &fits, version.info.batch);
+    let answer = tokio::time::timeout(version.plan.deadline, guarded(|| backend.infer(batch, &mut collector))).await;
     let (batch, ended) = match answer {
         Ok(Ok((batch, ended))) => (Some(batch), ended),
         Ok(Err(said)) => (None, Err(panicked(&said))),
         Err(_) => {
-            let message = format!("no answer within {} ms", model.plan.deadline.as_millis());
+            let message = unanswered(version);
             let error = BackendError { reason: DropReason::DeadlineExceeded, message, reopen: false };
             (None, Err(error))
         }
     };
     let outcomes = collector.finish(ended.as_ref().err());
     if let Some(pendings) = slot.release() {
-        finish(shared, model, pendings, outcomes, started, frames, ended.err().as_ref());
+        finish(shared, version, pendings, outcomes, started, frames, ended.err().as_ref());
     }
     let OwnedBatch { tensor, mut origins, .. } = batch?;
     origins.clear();

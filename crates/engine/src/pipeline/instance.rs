@@ -7,89 +7,49 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use omma_frame::{DropReason, Outcome};
-use parking_lot::Mutex;
 
 use super::feeder::Feed;
 use super::shared::Shared;
+use super::version::Version;
 use crate::batch::{Handed, Taken};
-use crate::infer::backend::{Backend, BackendError, BatchInput, ModelInfo, Opener, Origin};
+use crate::infer::backend::{Backend, BackendError, BatchInput, Opener, Origin};
 use crate::infer::direct::read_for;
-use crate::infer::mode::Chosen;
 use crate::infer::prepare::{Decoders, Prepared};
 use crate::infer::run;
 use crate::infer::watch::WatchSlot;
 use crate::infer::work::{NO_CAMERA, Work};
 use crate::lifecycle::Phase;
 use crate::panics::caught;
-use crate::picture::{Fit, PictureDecoderFactory, PictureSpec};
-use crate::plan::ModelPlan;
-use crate::post::{OutputDecoder, OutputDecoderFactory};
-use crate::report::{Level, Message};
-use crate::tensor::TensorAllocator;
+use crate::picture::Fit;
+use crate::post::OutputDecoder;
+use crate::report::Level;
 
 /// Pauses between attempts to open a broken instance again.
 const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(100);
 const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// What all instances of one model share.
-pub(super) struct Model {
-    pub(super) number: usize,
-    pub(super) plan: ModelPlan,
-    pub(super) info: ModelInfo,
-    pub(super) opener: Opener,
-    pub(super) memory: Option<TensorAllocator>,
-    pub(super) messages: Option<Receiver<Message>>,
-    pub(super) pictures: Arc<dyn PictureDecoderFactory>,
-    pub(super) outputs: Arc<dyn OutputDecoderFactory>,
-    pub(super) spec: Arc<PictureSpec>,
-    pub(super) parameters: Arc<[(String, String)]>,
-    pub(super) chosen: Chosen,
-    /// `async` mode: how prepared batches come from the feeder.
-    pub(super) feed: Option<Feed>,
-    /// What is in the model right now, for the watch.
-    pub(super) slots: Mutex<Vec<Arc<WatchSlot>>>,
-}
-
-impl Model {
-    /// Batches to come up with room for: the most that the batcher hands out, or what a fixed batch needs.
-    pub(super) fn slots_per_batch(&self) -> usize {
-        match self.info.batch {
-            crate::infer::backend::BatchLimit::Exactly(count) => count.max(self.chosen.batch.size_max),
-            crate::infer::backend::BatchLimit::UpTo(_) => self.chosen.batch.size_max,
-        }
-    }
-
-    pub(super) fn prepared(&self) -> Prepared {
-        Prepared::new(self.slots_per_batch(), self.spec.slot_bytes(), self.memory.as_ref())
-    }
-
-    pub(super) fn watched_slot(&self) -> Arc<WatchSlot> {
-        let slot = Arc::new(WatchSlot::default());
-        self.slots.lock().push(Arc::clone(&slot));
-        slot
-    }
-}
-
 pub(super) struct Instance {
     shared: Arc<Shared>,
-    model: Arc<Model>,
+    version: Arc<Version>,
     number: usize,
     slot: Arc<WatchSlot>,
     backend: Box<dyn Backend>,
     outputs: Box<dyn OutputDecoder>,
 }
 
-/// The thread's body. `started` hears whether the instance is ready, if somebody waits for it.
+/// The thread's body. `started` hears whether the instance is ready, if somebody waits for it; the instance then waits
+/// for its version to be let in.
 pub(super) fn run_thread(
     shared: Arc<Shared>,
-    model: Arc<Model>,
+    version: Arc<Version>,
     number: usize,
     started: Option<Sender<Result<(), String>>>,
 ) {
-    let running = &shared.metrics.models[model.number].instances_running;
-    let opened = open(&model, number);
+    let running = &shared.metrics.models[version.model].instances_running;
+    let first = started.is_some();
+    let opened = open(&version, number);
     if let Some(started) = started {
         // Whoever waits may have left because another instance failed; then the phase says so.
         let _ = started.send(opened.as_ref().map(|_| ()).map_err(ToString::to_string));
@@ -100,19 +60,22 @@ pub(super) fn run_thread(
     let backend = match opened {
         Ok(backend) => backend,
         Err(error) => {
-            report(&shared, &model, "open", &error);
-            match reopen(&shared, &model, number) {
+            report(&shared, &version, "open", &error);
+            match reopen(&shared, &version, number) {
                 Some(backend) => backend,
                 None => return,
             }
         }
     };
+    let slot = version.watched_slot();
+    let outputs = version.outputs.open();
+    if first && !version.let_in() {
+        return;
+    }
     running.fetch_add(1, Ordering::Relaxed);
-    let slot = model.watched_slot();
-    let outputs = model.outputs.open();
     let mut instance =
-        Instance { shared: Arc::clone(&shared), model: Arc::clone(&model), number, slot, backend, outputs };
-    match &model.feed {
+        Instance { shared: Arc::clone(&shared), version: Arc::clone(&version), number, slot, backend, outputs };
+    match &version.feed {
         Some(feed) => instance.run_fed(feed),
         None => instance.run_alone(),
     }
@@ -124,18 +87,19 @@ pub(super) fn run_thread(
 impl Instance {
     /// `sync`: this thread does everything.
     fn run_alone(&mut self) {
-        let (shared, model) = (Arc::clone(&self.shared), Arc::clone(&self.model));
-        let mut decoders = Decoders::own(model.pictures.as_ref());
-        let mut prepared = model.prepared();
+        let (shared, version) = (Arc::clone(&self.shared), Arc::clone(&self.version));
+        let desk = &shared.desks[version.model];
+        let mut decoders = Decoders::own(version.pictures.as_ref());
+        let mut prepared = version.prepared();
         let (mut taken, mut expired) = (Vec::new(), Vec::new());
         loop {
             let idle_since = shared.clock.mono();
-            match shared.desks[model.number].take(|| Some(idle_since), None, &mut taken, &mut expired) {
-                Handed::Closed => return,
+            match desk.take(version.term, || Some(idle_since), None, &mut taken, &mut expired) {
+                Handed::Closed | Handed::Retired => return,
                 Handed::Nothing => continue,
                 Handed::Work => {}
             }
-            prepare(&shared, &model, &mut decoders, &mut taken, &mut expired, &mut prepared);
+            prepare(&shared, &version, &mut decoders, &mut taken, &mut expired, &mut prepared);
             if !prepared.pendings.is_empty() && !self.execute(&mut prepared) {
                 return;
             }
@@ -151,7 +115,7 @@ impl Instance {
                 return;
             }
             feed.release(prepared, self.shared.clock.mono());
-            self.shared.desks[self.model.number].wake();
+            self.shared.desks[self.version.model].wake();
             if !goes_on {
                 return;
             }
@@ -168,22 +132,22 @@ impl Instance {
         self.slot.hold(started, std::mem::take(&mut prepared.pendings));
         let input = BatchInput {
             tensor: &prepared.tensor,
-            spec: &self.model.spec,
+            spec: &self.version.spec,
             origins: &prepared.origins,
-            parameters: &self.model.parameters,
+            parameters: &self.version.parameters,
         };
         let outputs = &mut self.outputs;
         let mut read =
             read_for(&prepared.takers, |views, fit| outputs.decode(views, fit).map_err(|error| error.message));
         let (outcomes, error) =
-            run::run(self.backend.as_mut(), input, &prepared.fits, self.model.info.batch, &mut read);
+            run::run(self.backend.as_mut(), input, &prepared.fits, self.version.info.batch, &mut read);
         let Some(pendings) = self.slot.release() else { return false };
-        finish(&self.shared, &self.model, pendings, outcomes, started, frames, error.as_ref());
+        finish(&self.shared, &self.version, pendings, outcomes, started, frames, error.as_ref());
         match error {
             Some(error) if error.reopen => {
-                let running = &self.shared.metrics.models[self.model.number].instances_running;
+                let running = &self.shared.metrics.models[self.version.model].instances_running;
                 running.fetch_sub(1, Ordering::Relaxed);
-                let backend = reopen(&self.shared, &self.model, self.number);
+                let backend = reopen(&self.shared, &self.version, self.number);
                 running.fetch_add(1, Ordering::Relaxed);
                 match backend {
                     Some(backend) => self.backend = backend,
@@ -199,7 +163,7 @@ impl Instance {
 /// Gives each frame its outcome, counts the batch and sends it on.
 pub(super) fn finish(
     shared: &Shared,
-    model: &Model,
+    version: &Version,
     mut pendings: Vec<crate::infer::work::Pending>,
     outcomes: Vec<Outcome>,
     started: omma_frame::Mono,
@@ -211,19 +175,19 @@ pub(super) fn finish(
         pending.result.timing.inferred = ended;
         pending.result.outcome = outcome;
     }
-    let counters = &shared.metrics.models[model.number];
+    let counters = &shared.metrics.models[version.model];
     counters.batches.fetch_add(1, Ordering::Relaxed);
     counters.frames.fetch_add(frames as u64, Ordering::Relaxed);
     counters.busy_ns.fetch_add(ended.0 - started.0, Ordering::Relaxed);
-    shared.desks[model.number].observe(ended.since(started));
+    shared.desks[version.model].observe(ended.since(started));
     if let Some(error) = error {
         counters.failed_batches.fetch_add(1, Ordering::Relaxed);
-        report(shared, model, "batch", error);
+        report(shared, version, "batch", error);
     } else if let Some((reason, detail)) = pendings.iter().find_map(|pending| match &pending.result.outcome {
         Outcome::Dropped { reason, detail } => Some((*reason, detail.as_deref().unwrap_or_default())),
         Outcome::Inferred(_) => None,
     }) {
-        let subject = format!("model {}", model.plan.name);
+        let subject = format!("model {}", version.plan.name);
         shared.reports.say(Level::Error, &subject, reason.name(), || format!("{}: {detail}", reason.name()));
     }
     shared.finish(pendings);
@@ -232,7 +196,7 @@ pub(super) fn finish(
 /// Turns what was taken from the desk into a prepared batch; what cannot be in it is settled here.
 pub(super) fn prepare(
     shared: &Shared,
-    model: &Model,
+    version: &Version,
     decoders: &mut Decoders,
     taken: &mut Vec<Taken<Work>>,
     expired: &mut Vec<Work>,
@@ -245,7 +209,7 @@ pub(super) fn prepare(
         if matches!(&item, Work::Direct { caller, .. } if !caller.waits()) {
             continue;
         }
-        let (input, pending) = item.begin(ordinal, now);
+        let (input, pending) = item.begin(ordinal, now, version.served_by);
         inputs.push(input);
         pendings.push(pending);
     }
@@ -253,7 +217,7 @@ pub(super) fn prepare(
     decoders.prepare(&mut inputs, &mut pendings, prepared, &mut failed);
     let spent = shared.clock.mono().since(now);
     let spent = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
-    shared.metrics.models[model.number].prepare_ns.fetch_add(spent, Ordering::Relaxed);
+    shared.metrics.models[version.model].prepare_ns.fetch_add(spent, Ordering::Relaxed);
     if !failed.is_empty() {
         let table = shared.cameras.snapshot();
         for pending in &failed {
@@ -270,61 +234,81 @@ pub(super) fn prepare(
     }
 }
 
-fn report(shared: &Shared, model: &Model, kind: &'static str, error: &BackendError) {
-    let subject = format!("model {}", model.plan.name);
+fn report(shared: &Shared, version: &Version, kind: &'static str, error: &BackendError) {
+    let subject = format!("model {}", version.plan.name);
     shared.reports.say(Level::Error, &subject, kind, || format!("{}: {error}", error.reason.name()));
 }
 
 /// Opens an instance and runs the warm-up on it; a panic on the way is an error like any other.
-fn open(model: &Model, number: usize) -> Result<Box<dyn Backend>, BackendError> {
-    let opened = caught(|| match &model.opener {
+fn open(version: &Version, number: usize) -> Result<Box<dyn Backend>, BackendError> {
+    let opened = caught(|| match &version.opener {
         Opener::Blocking(open) => open(number),
         Opener::Async(_) => Err(BackendError::batch("this backend has no instances")),
     });
     let mut backend = opened.map_err(|said| run::panicked(&format!("while it was opened, {said}")))??;
-    if model.plan.warmup_batches > 0 {
-        warm_up(model, backend.as_mut())?;
+    if version.plan.warmup_batches > 0 {
+        warm_up(version, backend.as_mut())?;
     }
     Ok(backend)
 }
 
-fn warm_up(model: &Model, backend: &mut dyn Backend) -> Result<(), BackendError> {
-    let prepared = model.prepared();
+/// A batch of pictures in which there is nothing to see.
+pub(super) fn empty_pictures(version: &Version) -> (Vec<Origin>, Vec<Fit>) {
     let origin = Origin { camera: NO_CAMERA, sequence: 0 };
-    let origins = vec![origin; model.chosen.batch.size.min(model.slots_per_batch())];
-    let fits = vec![Fit::new(model.spec.size, model.spec.size, model.spec.resize); origins.len()];
-    let input =
-        BatchInput { tensor: &prepared.tensor, spec: &model.spec, origins: &origins, parameters: &model.parameters };
-    for _ in 0..model.plan.warmup_batches {
-        // Only whether the model runs: an empty picture's outputs mean nothing.
-        let mut ignore = |_: usize, _: &[crate::tensor::TensorView<'_>], _: &Fit| Ok(omma_frame::Output::Nothing);
-        let (outcomes, error) = run::run(backend, input, &fits, model.info.batch, &mut ignore);
-        let refused = outcomes.into_iter().find_map(|outcome| match outcome {
-            Outcome::Dropped { detail, .. } => Some(detail.unwrap_or_default().into_string()),
-            Outcome::Inferred(_) => None,
-        });
-        if let Some(message) = error.map(|error| error.message).or(refused) {
-            return Err(BackendError::batch(format!("the warm-up batch failed: {message}")));
-        }
+    let origins = vec![origin; version.chosen.batch.size.min(version.slots_per_batch())];
+    let fits = vec![Fit::new(version.spec.size, version.spec.size, version.spec.resize); origins.len()];
+    (origins, fits)
+}
+
+/// Whether a warm-up batch came out well.
+pub(super) fn warmed_up(outcomes: Vec<Outcome>, error: Option<BackendError>) -> Result<(), BackendError> {
+    let refused = outcomes.into_iter().find_map(|outcome| match outcome {
+        Outcome::Dropped { detail, .. } => Some(detail.unwrap_or_default().into_string()),
+        Outcome::Inferred(_) => None,
+    });
+    match error.map(|error| error.message).or(refused) {
+        Some(message) => Err(BackendError::batch(format!("the warm-up batch failed: {message}"))),
+        None => Ok(()),
+    }
+}
+
+fn warm_up(version: &Version, backend: &mut dyn Backend) -> Result<(), BackendError> {
+    let prepared = version.prepared();
+    let (origins, fits) = empty_pictures(version);
+    let input = BatchInput {
+        tensor: &prepared.tensor,
+        spec: &version.spec,
+        origins: &origins,
+        parameters: &version.parameters,
+    };
+    let mut outputs = version.on_trial.then(|| version.outputs.open());
+    for _ in 0..version.plan.warmup_batches {
+        // What an empty picture gives means nothing; where a good version would be replaced it must at least be legible.
+        let mut read = |_: usize, views: &[crate::tensor::TensorView<'_>], fit: &Fit| match &mut outputs {
+            Some(outputs) => outputs.decode(views, fit).map_err(|error| error.message),
+            None => Ok(omma_frame::Output::Nothing),
+        };
+        let (outcomes, error) = run::run(backend, input, &fits, version.info.batch, &mut read);
+        warmed_up(outcomes, error)?;
     }
     Ok(())
 }
 
-/// Opens a broken instance again, until it works or the engine stops.
-fn reopen(shared: &Shared, model: &Model, number: usize) -> Option<Box<dyn Backend>> {
+/// Opens a broken instance again, until it works, the engine stops, or another version serves.
+fn reopen(shared: &Shared, version: &Version, number: usize) -> Option<Box<dyn Backend>> {
     let mut pause = REOPEN_PAUSE_MIN;
     loop {
-        match open(model, number) {
+        match open(version, number) {
             Ok(backend) => {
-                shared.metrics.models[model.number].instances_reopened.fetch_add(1, Ordering::Relaxed);
+                shared.metrics.models[version.model].instances_reopened.fetch_add(1, Ordering::Relaxed);
                 return Some(backend);
             }
-            Err(error) => report(shared, model, "reopen", &error),
+            Err(error) => report(shared, version, "reopen", &error),
         }
         let mut left = pause;
         while !left.is_zero() {
             // Until the very end: frames that wait for it are given up when the drain's time is over, not before.
-            if shared.lifecycle.phase() == Phase::Stopped {
+            if shared.lifecycle.phase() == Phase::Stopped || version.retired() {
                 return None;
             }
             let slice = left.min(REOPEN_PAUSE_MIN);

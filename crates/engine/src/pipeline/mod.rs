@@ -3,7 +3,7 @@
 //! | thread | runs | waits on |
 //! | --- | --- | --- |
 //! | `omma-read-N` | source, shard, into the batcher ([`reader`]) | its pause between polls |
-//! | `omma-MODEL-N` | a model's instance ([`instance`]) | the desk, or the feeder's channel |
+//! | `omma-MODEL-N` | an instance of a version ([`version`]) of a model ([`instance`]) | the desk, or the feeder's channel |
 //! | `omma-feed-MODEL` | decodes ahead in `async` mode ([`feeder`]) | the desk, room for one more batch |
 //! | `omma-post-N` | order of each camera ([`order`]) | results |
 //! | `omma-sink-NAME` | a sink ([`writer`]) | its buffer, the sink |
@@ -14,11 +14,14 @@
 mod engine;
 mod feeder;
 mod instance;
+mod models;
 mod order;
 mod reader;
 mod shared;
+mod version;
 mod watch;
 mod writer;
 
 pub use engine::{DrainReport, Engine, ModelParts, Parts, SourcePart, StartError};
-pub use shared::{ModelStatus, Shared};
+pub use models::{ChangeError, ModelState, ModelStatus, ModelStore, NewVersion, Serving};
+pub use shared::Shared;

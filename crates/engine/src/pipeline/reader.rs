@@ -129,7 +129,7 @@ impl Reader {
             let mut brought = 0;
             if phase == Phase::Running {
                 for (full, (model, desk)) in pressure.model_full.iter_mut().zip(plan.models.iter().zip(&shared.desks)) {
-                    *full = desk.waiting() >= model.waiting_frames_max;
+                    *full = !desk.served() || desk.waiting() >= model.waiting_frames_max;
                 }
                 // Each turn another source is asked first, so that none always finds the room taken.
                 first = (first + 1) % self.sources.len().max(1);
@@ -188,13 +188,13 @@ impl Reader {
                 let entries = frames.drain(..).map(|Admitted { frame, expires, room, .. }| {
                     (frame.camera, Entry { arrived: frame.received_at, expires, item: Work::Frame(frame) }, room)
                 });
-                shared.desks[model].push_all(entries, &mut evicted);
-            }
-            for work in evicted.drain(..) {
-                // Evicted by this reader's own push, so of one of its own cameras: settled here, without a detour.
-                if let Some(settlement) = work.refuse(DropReason::Overtaken, shared.clock.mono()) {
-                    shards.settle(&settlement);
-                    for_source[source_of[settlement.camera.slot()]].push(settlement);
+                let reason = shared.desks[model].push_all(entries, &mut evicted);
+                for work in evicted.drain(..) {
+                    // Evicted by this reader's own push, so of one of its own cameras: settled here, without a detour.
+                    if let Some(settlement) = work.refuse(reason, shared.clock.mono()) {
+                        shards.settle(&settlement);
+                        for_source[source_of[settlement.camera.slot()]].push(settlement);
+                    }
                 }
             }
             for (number, settlements) in for_source.iter_mut().enumerate().filter(|(_, some)| !some.is_empty()) {

@@ -7,12 +7,11 @@ use crossbeam_channel::Sender;
 use omma_frame::{DropReason, FrameResult, Mono, Outcome, Payload, Settlement};
 use parking_lot::{Condvar, Mutex};
 
+use super::models::{Model, ModelState, ModelStore};
 use crate::batch::{Desk, Entry};
 use crate::cameras::{Camera, Cameras};
 use crate::clock::Clock;
-use crate::infer::backend::ModelInfo;
 use crate::infer::direct::{Exchange, Item, gather, regather};
-use crate::infer::mode::Chosen;
 use crate::infer::work::{Caller, Destination, Input, NO_CAMERA, Pending, Work};
 use crate::ledger::Ledger;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -21,14 +20,6 @@ use crate::plan::Plan;
 use crate::report::Reports;
 use crate::sink::buffer::{Buffer, Delivery};
 use crate::threads::Begin;
-
-/// How a model is served, for people and for readiness.
-#[derive(Debug, Clone)]
-pub struct ModelStatus {
-    pub name: String,
-    pub info: ModelInfo,
-    pub chosen: Chosen,
-}
 
 /// The control plane's view of an engine, and the engine's threads' common ground.
 pub struct Shared {
@@ -39,7 +30,13 @@ pub struct Shared {
     pub metrics: Metrics,
     pub reports: Reports,
     pub lifecycle: Lifecycle,
-    pub models: Vec<ModelStatus>,
+    /// Processor cores to plan threads for.
+    pub(super) cores: usize,
+    pub(super) served: Vec<Model>,
+    /// Where other versions of models come from.
+    pub(super) store: Option<Arc<dyn ModelStore>>,
+    /// For models elsewhere; there once there is one.
+    pub(super) runtime: Mutex<Option<tokio::runtime::Runtime>>,
     pub(super) begin_thread: Begin,
     pub(super) desks: Vec<Desk<Work>>,
     pub(super) buffers: Vec<SinkBuffer>,
@@ -213,10 +210,26 @@ impl Shared {
         true
     }
 
+    /// The asynchronous side, which is started with the first model that needs it.
+    pub(super) fn runtime(&self) -> Result<tokio::runtime::Handle, std::io::Error> {
+        let mut runtime = self.runtime.lock();
+        if runtime.is_none() {
+            let built = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .thread_name("omma-async")
+                .enable_time()
+                .build()?;
+            *runtime = Some(built);
+        }
+        let there = runtime.as_ref().map(|runtime| runtime.handle().clone());
+        there.ok_or_else(|| std::io::Error::other("no asynchronous runtime"))
+    }
+
     /// Asks a model about one picture, ahead of the cameras' frames. The caller is answered exactly once.
     ///
     /// # Errors
-    /// Too many direct requests wait, the engine does not run, or there is no such model: nobody will be answered.
+    /// Too many direct requests wait, the engine does not run, the model is unloaded, or there is no such model: nobody
+    /// will be answered.
     pub fn ask(&self, model: usize, payload: Payload, caller: Box<dyn Caller>) -> Result<(), Box<dyn Caller>> {
         self.bring(model, vec![Input::Picture(payload)], caller)
     }
@@ -290,10 +303,12 @@ impl Shared {
         self.desks.get(model).map_or(0, Desk::waiting)
     }
 
-    /// Whether frames can be served: running, and every model has an instance.
+    /// Whether frames can be served: running, and every model that is not unloaded on purpose has an instance.
     #[must_use]
     pub fn ready(&self) -> bool {
         self.lifecycle.phase() == Phase::Running
-            && self.metrics.models.iter().all(|model| model.instances_running.load(Ordering::Relaxed) > 0)
+            && self.served.iter().zip(&self.metrics.models).all(|(model, counters)| {
+                counters.instances_running.load(Ordering::Relaxed) > 0 || model.state() == ModelState::Unloaded
+            })
     }
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use omma_frame::DropReason;
 
-use super::instance::{self, Model};
+use super::instance;
+use super::models::Model;
 use super::shared::Shared;
+use super::version::Version;
 use crate::infer::backend::Opener;
 use crate::lifecycle::Phase;
 use crate::report::Level;
@@ -20,32 +22,31 @@ const ABANDONED_MAX: u64 = 16;
 const STUCK_AFTER: Duration = Duration::from_secs(2);
 const STUCK_MEANS: &str =
     "`every` cameras of it are not read once its buffer is full, `latest` cameras lose their oldest";
-/// What one model may say in one turn; the rest waits, or is refused to whoever says it.
-const MESSAGES_PER_TURN: usize = 64;
 const TURN_MIN: Duration = Duration::from_millis(5);
 const TURN_MAX: Duration = Duration::from_millis(100);
 
-pub(super) fn run(shared: &Arc<Shared>, models: &[Arc<Model>]) {
-    let shortest = models.iter().map(|model| model.plan.deadline).min().unwrap_or(TURN_MAX);
-    let turn = (shortest / 8).clamp(TURN_MIN, TURN_MAX);
+pub(super) fn run(shared: &Arc<Shared>) {
+    let mut turn = TURN_MIN;
     while shared.lifecycle.phase() != Phase::Stopped {
         std::thread::sleep(turn);
-        for model in models.iter().filter(|model| matches!(model.opener, Opener::Blocking(_))) {
-            look_at(shared, model);
+        let versions: Vec<_> = shared.served.iter().flat_map(Model::versions).collect();
+        let shortest = versions.iter().map(|version| version.plan.deadline).min().unwrap_or(TURN_MAX);
+        turn = (shortest / 8).clamp(TURN_MIN, TURN_MAX);
+        for version in versions.iter().filter(|version| matches!(version.opener, Opener::Blocking(_))) {
+            look_at(shared, version);
         }
-        listen(shared, models);
+        listen(shared, &versions);
+        for model in &shared.served {
+            model.reap(shared);
+        }
         look_at_sinks(shared);
     }
-    listen(shared, models);
+    listen(shared, &shared.served.iter().flat_map(Model::versions).collect::<Vec<_>>());
 }
 
 /// Passes on what the models' backends say.
-fn listen(shared: &Shared, models: &[Arc<Model>]) {
-    for messages in models.iter().filter_map(|model| model.messages.as_ref()) {
-        for message in messages.try_iter().take(MESSAGES_PER_TURN) {
-            shared.reports.pass_on(message);
-        }
-    }
+fn listen(shared: &Shared, versions: &[Arc<Version>]) {
+    versions.iter().for_each(|version| version.pass_on(shared));
 }
 
 /// Says of a sink, once for each time, that it has been stuck for a while.
@@ -65,10 +66,10 @@ fn look_at_sinks(shared: &Shared) {
     }
 }
 
-fn look_at(shared: &Arc<Shared>, model: &Arc<Model>) {
+fn look_at(shared: &Arc<Shared>, version: &Arc<Version>) {
     let now = shared.clock.mono();
     let mut hung = Vec::new();
-    model.slots.lock().retain(|slot| match slot.take_overdue(now, model.plan.deadline) {
+    version.slots.lock().retain(|slot| match slot.take_overdue(now, version.plan.deadline) {
         Some(pendings) => {
             hung.push(pendings);
             false
@@ -76,18 +77,22 @@ fn look_at(shared: &Arc<Shared>, model: &Arc<Model>) {
         None => true,
     });
     for pendings in hung {
-        let counters = &shared.metrics.models[model.number];
+        version.abandoned.fetch_add(1, Ordering::AcqRel);
+        let counters = &shared.metrics.models[version.model];
         let abandoned = counters.instances_abandoned.fetch_add(1, Ordering::Relaxed) + 1;
         counters.instances_running.fetch_sub(1, Ordering::Relaxed);
         counters.failed_batches.fetch_add(1, Ordering::Relaxed);
-        let message = format!("no answer within {} ms; its instance is given up", model.plan.deadline.as_millis());
-        let subject = format!("model {}", model.plan.name);
+        let message = format!("no answer within {} ms; its instance is given up", version.plan.deadline.as_millis());
+        let subject = format!("model {}", version.plan.name);
         shared
             .reports
             .say(Level::Error, &subject, "deadline", || format!("{}: {message}", DropReason::DeadlineExceeded.name()));
         shared.fail(pendings, DropReason::DeadlineExceeded, &message);
-        if let Some(feed) = &model.feed {
+        if let Some(feed) = &version.feed {
             feed.release_room(None, shared.clock.mono());
+        }
+        if version.retired() && !version.feed.as_ref().is_some_and(super::feeder::Feed::has_ready) {
+            continue;
         }
         if abandoned > ABANDONED_MAX {
             shared.reports.say(Level::Error, &subject, "abandoned", || {
@@ -95,13 +100,11 @@ fn look_at(shared: &Arc<Shared>, model: &Arc<Model>) {
             });
             continue;
         }
-        let number = model.chosen.instances + usize::try_from(abandoned).unwrap_or(0);
-        let (shared_too, model_too) = (Arc::clone(shared), Arc::clone(model));
-        let thread = std::thread::Builder::new().name(format!("omma-{}-{number}", model.plan.name));
-        if let Err(error) = thread.spawn(move || {
-            (shared_too.begin_thread)(Role::Compute);
-            instance::run_thread(shared_too, model_too, number, None);
-        }) {
+        let number = version.chosen.instances + usize::try_from(abandoned).unwrap_or(0);
+        let (shared_too, version_too) = (Arc::clone(shared), Arc::clone(version));
+        let name = format!("omma-{}-{number}", version.plan.name);
+        let run = move || instance::run_thread(shared_too, version_too, number, None);
+        if let Err(error) = version.spawn(shared, name, Role::Compute, run) {
             shared.reports.say(Level::Error, &subject, "thread", || format!("no thread for a new instance: {error}"));
         }
     }

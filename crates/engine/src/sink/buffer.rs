@@ -132,7 +132,7 @@ impl Buffer {
 
 #[cfg(test)]
 mod tests {
-    use omma_frame::{CameraIndex, Mono, Outcome, Output, Size, Timing, Token, UnixNanos};
+    use omma_frame::{CameraIndex, Mono, Outcome, Output, ServedBy, Size, Timing, Token, UnixNanos};
 
     use super::*;
 
@@ -144,6 +144,7 @@ mod tests {
                 token: Token::default(),
                 captured_at: UnixNanos(0),
                 size: Size::default(),
+                served_by: ServedBy::default(),
                 timing: Timing { received: Mono(1), ..Timing::default() },
                 outcome: Outcome::Inferred(Output::Nothing),
             })

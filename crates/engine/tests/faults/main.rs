@@ -12,6 +12,7 @@ mod pictures;
 mod remote;
 mod sinks;
 mod sources;
+mod swaps;
 
 use std::time::Duration;
 

@@ -26,7 +26,7 @@ fn requests_are_in_flight_together_up_to_the_bound() {
     let hold = gate.clone();
     let model = Model::new(move |_| Turn::Wait(hold.clone()));
     let running = rig(&model).start().expect("starts");
-    assert!(running.engine.shared().models[0].chosen.ahead, "auto serves another process asynchronously");
+    assert!(running.serving(0).chosen.ahead, "auto serves another process asynchronously");
     (0..4).for_each(|camera| running.push_all(camera, 0..50));
     until("as many as may be are out", || gate.waiting() == 4);
     let polls = running.sources[0].polls();

@@ -29,7 +29,7 @@ pub struct ResultEncoder {
 }
 
 impl ResultEncoder {
-    /// `models` in the order of the plan's models: a camera's plan names one of them by index.
+    /// `models` in the order of the plan's models: a result names one of them by its place.
     #[must_use]
     pub fn new(models: Vec<ModelLabels>) -> Self {
         Self { models }
@@ -38,7 +38,7 @@ impl ResultEncoder {
     /// Appends one line, with its newline.
     pub fn encode(&self, result: &FrameResult, camera: &Camera, out: &mut Vec<u8>) {
         let start = out.len();
-        let line = Line { result, camera, model: self.models.get(camera.plan.model) };
+        let line = Line { result, camera, model: self.models.get(result.served_by.model as usize) };
         if serde_json::to_writer(&mut *out, &line).is_err() {
             // Memory takes every write and every key is text, so this cannot be; half a line it must not be.
             out.truncate(start);
@@ -69,6 +69,9 @@ impl Serialize for Line<'_> {
         }
         if let Some(model) = model {
             map.serialize_entry("model", &model.name)?;
+        }
+        if result.served_by.version > 0 {
+            map.serialize_entry("model_version", &result.served_by.version)?;
         }
         let labels = model.map_or(&[][..], |model| &model.labels);
         match &result.outcome {
@@ -239,7 +242,7 @@ mod tests {
     use omma_frame::CameraIndex;
     use omma_testkit::sink::{cameras, outcomes, result};
 
-    const HEAD: &str = r#"{"v":1,"camera":"gate \"3\"","sequence":7,"captured_at":"2025-12-31T23:59:59.123456789Z","captured_at_ns":1767225599123456789,"size":{"width":640,"height":480},"model":"yolo","#;
+    const HEAD: &str = r#"{"v":1,"camera":"gate \"3\"","sequence":7,"captured_at":"2025-12-31T23:59:59.123456789Z","captured_at_ns":1767225599123456789,"size":{"width":640,"height":480},"model":"yolo","model_version":3,"#;
     const TAIL: &str = r#""timing_ms":{"wait":3.0,"prepare":2.0,"infer":7.0,"total":12.0}}"#;
 
     fn encode(result: &FrameResult) -> String {
