@@ -3,6 +3,7 @@
 mod figures;
 mod load;
 mod machine;
+mod redis;
 mod rig;
 mod usage;
 mod workloads;
@@ -16,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  omma-bench engine\n  omma-bench model --quick --json\n  omma-bench soak --minutes 10 --report"
+    after_help = "Examples:\n  omma-bench engine\n  omma-bench model --quick --json\n  omma-bench soak --minutes 10 --report\n  omma-bench shm"
 )]
 struct Arguments {
     /// The workload.
@@ -40,6 +41,19 @@ struct Arguments {
 }
 
 fn main() -> std::process::ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    if let [_, role, name, told] = words.as_slice()
+        && role == redis::role::ROLE
+    {
+        return match redis::play(name, told) {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(message) => {
+                // Read by the bench, which waits for `ready` or for what was done.
+                print(&message);
+                std::process::ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::parse();
     let options = workloads::Options { quick: arguments.quick, minutes: arguments.minutes, model: arguments.model };
     let figures = match workloads::run(arguments.name, &options) {

@@ -5,6 +5,7 @@ mod engine;
 mod latency;
 mod model;
 mod scaling;
+mod shm;
 mod soak;
 
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ pub enum Name {
     Batcher,
     /// Minutes at 80% load: growth of memory, drift of latency.
     Soak,
+    /// 1080p raw RGB by handle against bytes through Redis, the transport alone.
+    Shm,
 }
 
 impl Name {
@@ -39,6 +42,7 @@ impl Name {
             Self::Latency => "latency",
             Self::Batcher => "batcher",
             Self::Soak => "soak",
+            Self::Shm => "shm",
         }
     }
 }
@@ -70,5 +74,6 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Latency => latency::run(options),
         Name::Batcher => batcher::run(options),
         Name::Soak => soak::run(options),
+        Name::Shm => shm::run(options),
     }
 }

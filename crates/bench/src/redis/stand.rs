@@ -1,0 +1,155 @@
+//! One measurement: a producer and a consumer on a redis-server, everything looked at from outside.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use omma_testkit::redis_server::{RedisServer, RedisSetup};
+
+use super::board::Board;
+use super::consumers::Consumer;
+use super::offer::{self, Load, Rate};
+use super::resp::Connection;
+use super::role::Role;
+use crate::load::rest;
+use crate::usage::{ProcessUsage, context_switches};
+
+/// The consumer group of whoever consumes.
+pub const GROUP: &str = "omma";
+
+pub fn camera_id(camera: usize) -> String {
+    format!("cam-{camera:05}")
+}
+
+pub fn frames_stream(camera: usize) -> String {
+    format!("omma:frames:{}", camera_id(camera))
+}
+
+pub fn results_stream(camera: usize) -> String {
+    format!("omma:results:{}", camera_id(camera))
+}
+
+/// How long frames may take that are on their way when the producer has stopped.
+const SETTLE_MAX: Duration = Duration::from_secs(15);
+
+/// Until rates are steady: groups are made, caches warm.
+pub const WARM_UP: Duration = Duration::from_millis(1500);
+
+/// A server without persistence, and the board, in a temporary folder.
+pub struct Stand {
+    server: RedisServer,
+    _folder: tempfile::TempDir,
+    board_path: PathBuf,
+    board: Board,
+}
+
+/// What is measured.
+#[derive(Clone)]
+pub struct Run {
+    pub cameras: usize,
+    pub load: Load,
+    pub ring_bytes: Option<u64>,
+    pub rate: Rate,
+    pub entries_max: u64,
+    pub warm_up: Duration,
+    pub span: Duration,
+}
+
+/// What was found, of the span alone where nothing else is said.
+#[derive(Debug)]
+pub struct Measured {
+    pub results_per_s: f64,
+    /// Of the whole run.
+    pub lost: u64,
+    /// CPU microseconds for each result.
+    pub consumer_us: f64,
+    pub server_us: f64,
+    pub producer_us: f64,
+    /// Of the whole machine.
+    pub switches_per_s: f64,
+    pub consumer_mib: f64,
+    pub server_mib: f64,
+    /// Cores that the server was busy.
+    pub server_cores: f64,
+    pub payload_bytes: f64,
+    /// Of the whole run: frames that the producer could not send.
+    pub unsent: u64,
+    /// What the consumer counted besides.
+    pub unreadable: u64,
+}
+
+impl Stand {
+    pub fn start() -> Result<Self, String> {
+        // Workers of the test kit panic where a server does not come up; the bench says the same and ends.
+        let server = RedisServer::start(&RedisSetup::default())
+            .ok_or("redis-server is not installed: scripts/setup.sh test installs it")?;
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let board_path = folder.path().join("board");
+        let board = Board::create(&board_path).map_err(|error| format!("{}: {error}", board_path.display()))?;
+        Ok(Self { server, _folder: folder, board_path, board })
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.server.socket()
+    }
+
+    /// Empties the server.
+    fn clear(&self) -> Result<(), String> {
+        self.board.clear();
+        let mut connection = Connection::open(&self.socket()).map_err(|error| error.to_string())?;
+        let cleared = connection.call(&[b"FLUSHALL"]).map(|_| ());
+        cleared.map_err(|error| format!("FLUSHALL: {error}"))
+    }
+
+    /// Runs a consumer, then a producer, measures a span, stops both and looks at what came out.
+    pub fn run(&self, run: &Run, consumer: &Consumer) -> Result<Measured, String> {
+        self.clear()?;
+        let socket = self.socket();
+        let consuming = consumer.start(&socket, &self.board_path, run)?;
+        let producing = Role::start(
+            "producer",
+            &offer::Told {
+                socket: socket.clone(),
+                board: self.board_path.clone(),
+                cameras: run.cameras,
+                load: run.load,
+                ring_bytes: run.ring_bytes,
+                rate: run.rate,
+                entries_max: run.entries_max,
+                workers: 2,
+            },
+        )?;
+        rest(run.warm_up);
+        let server = self.server.process().ok_or("redis-server has ended")?;
+        let processes = [consuming.pid(), server, producing.pid()];
+        let usage = || processes.map(ProcessUsage::of);
+        let (begun, before, done, switches) = (Instant::now(), usage(), self.board.done(), context_switches());
+        rest(run.span);
+        let (wall, after, done) = (begun.elapsed().as_secs_f64(), usage(), self.board.done() - done);
+        let switches = context_switches().saturating_sub(switches);
+        let offered: offer::Said = producing.stop()?;
+        let sent: u64 = offered.sent.iter().sum();
+        let until = Instant::now() + SETTLE_MAX;
+        while self.board.done() < sent && Instant::now() < until {
+            rest(Duration::from_millis(20));
+        }
+        let consumed = consuming.stop()?;
+        if done == 0 {
+            return Err(format!("no frame within {:?}; {sent} were sent; {}", run.span, offered.why));
+        }
+        let cpu_us = |process: usize| after[process].cpu.saturating_sub(before[process].cpu).as_secs_f64() * 1e6;
+        Ok(Measured {
+            results_per_s: done as f64 / wall,
+            lost: sent.saturating_sub(consumed.done),
+            consumer_us: cpu_us(0) / done as f64,
+            server_us: cpu_us(1) / done as f64,
+            producer_us: cpu_us(2) / done as f64,
+            switches_per_s: switches as f64 / wall,
+            consumer_mib: after[0].rss_mib,
+            server_mib: after[1].rss_mib,
+            server_cores: cpu_us(1) / 1e6 / wall,
+            payload_bytes: offered.payload_bytes,
+            unsent: offered.unsent,
+            unreadable: consumed.unreadable,
+        })
+    }
+}
