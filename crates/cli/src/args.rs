@@ -33,6 +33,9 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Find out how many cameras a configuration holds on this machine, and what limits it
     Bench(BenchArgs),
+    /// Simulate cameras that send frames into Redis
+    #[cfg(feature = "redis")]
+    Publish(Box<crate::publish::args::PublishArgs>),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  omma completions bash > ~/.local/share/bash-completion/completions/omma")]
     Completions { shell: Shell },
@@ -161,7 +164,7 @@ fn cameras(text: &str) -> Result<Cameras, String> {
     }
 }
 
-fn within(text: &str, min: f64, max: f64) -> Result<f64, String> {
+pub fn within(text: &str, min: f64, max: f64) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if (min..=max).contains(&value) => Ok(value),
         _ => Err(format!("expected a number from {min} to {max}")),
@@ -233,6 +236,20 @@ mod tests {
             (&["demo", "--seed", "1000000"], "0..1000000"),
             (&["bench", "-c", "x", "--latency-ms", "0"], "expected a number from 1 to 60000"),
             (&["run"], "--config <FILE>"),
+            #[cfg(feature = "redis")]
+            (&["publish", "--cameras", "10001"], "10001 is not in 1..=10000"),
+            #[cfg(feature = "redis")]
+            (&["publish", "--id", "cam"], "names every camera the same"),
+            #[cfg(feature = "redis")]
+            (&["publish", "--stream", "frames"], "as in omma:frames:{camera}"),
+            #[cfg(feature = "redis")]
+            (&["publish", "--size", "640"], "as in 640x360"),
+            #[cfg(feature = "redis")]
+            (&["publish", "--format", "yuy2"], "expected jpeg, rgb, bgr, gray, nv12 or i420"),
+            #[cfg(feature = "redis")]
+            (&["publish", "--ring", "x"], "--handles"),
+            #[cfg(feature = "redis")]
+            (&["publish", "--seconds", "1", "--frames", "1"], "cannot be used with"),
         ] {
             let error = Args::try_parse_from([&["omma"], args].concat()).err().expect("refused");
             assert_eq!(error.exit_code(), 2);

@@ -11,6 +11,8 @@ mod descriptors;
 mod exit;
 mod figures;
 mod human;
+#[cfg(feature = "redis")]
+mod publish;
 mod run;
 mod say;
 mod screen;
@@ -49,6 +51,8 @@ fn command(command: Command) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(&args),
         Command::Validate(args) => Ok(validate::run(&args)),
         Command::Bench(args) => bench::run(&args),
+        #[cfg(feature = "redis")]
+        Command::Publish(args) => publish::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "omma", &mut std::io::stdout());
             Ok(Exit::Done)
