@@ -403,14 +403,14 @@ fn a_ring_may_come_as_an_open_file() {
 fn generations_are_not_used_twice_even_if_nothing_is_left_of_the_one_before() {
     let folder = folder();
     let mut last = 0;
-    for round in 0..200 {
+    for round in 0..40 {
         // The largest ring first: the coarser, the easier to begin where the one before has begun.
-        let bytes = if round < 100 { 64 << 20 } else { 1 << 20 };
+        let bytes = if round < 20 { 16 << 20 } else { 1 << 20 };
         let mut producer = Producer::create("gate", &options(folder.path(), bytes)).expect("a ring");
         let first = producer.write(&jpeg(0), &payload(0, 10)).expect("room");
         assert!(first > last, "round {round}: {first} after {last}");
         last = first;
-        for sequence in 0..if round % 2 == 0 { 0 } else { 200 } {
+        for sequence in 0..if round % 2 == 0 { 0 } else { 60 } {
             last = producer.write_with(&jpeg(sequence), 900_000, |room| room.fill(7)).expect("room");
         }
     }
