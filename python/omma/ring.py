@@ -112,7 +112,7 @@ class Producer:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             memory = mmap.mmap(fd, file_bytes)
             now = time.time_ns()
-            start = _first_position(reserved, now, self.capacity)
+            start = _first_position(reserved, now)
             header = _FILE_HEADER.pack(_MAGIC, _VERSION, _DATA_AT, self.capacity, now, os.getpid())
             memory[: len(header)] = header
             memory[_RESERVED_AT : _RESERVED_AT + 8] = _U64.pack(start)
@@ -156,21 +156,22 @@ class Producer:
         with memoryview(payload) as view:
             length = view.nbytes
             _check(format, length, width, height)
-            span = -(-(64 + length) // 64) * 64
-            if span > self.capacity:
+            # Positions count blocks of 64 bytes.
+            blocks, ring_blocks = -(-(64 + length) // 64), self.capacity // 64
+            if blocks > ring_blocks:
                 raise RingError(f"the payload has {length} bytes, expected at most {self.capacity - 64}")
             generation = self._position
-            offset = generation % self.capacity
-            if span > self.capacity - offset:
-                generation += self.capacity - offset
+            offset = generation % ring_blocks
+            if blocks > ring_blocks - offset:
+                generation += ring_blocks - offset
                 offset = 0
             # The order of what follows is the contract with the readers: what may be overwritten, the bytes, the header,
             # what is written. Taking a lock keeps the steps apart in memory too.
-            self._position = generation + span
+            self._position = generation + blocks
             self._reserved[0] = self._position
             with self._barrier:
                 pass
-            at = _DATA_AT + offset
+            at = _DATA_AT + offset * 64
             self._memory[at + 64 : at + 64 + length] = view
         _SLOT_HEADER.pack_into(
             self._memory, at, generation, sequence, captured_at, length, FORMATS[format], width, height
@@ -178,7 +179,7 @@ class Producer:
         with self._barrier:
             pass
         self._written_time[0] = time.time_ns()
-        self._written[0] = generation + span
+        self._written[0] = generation + blocks
         return Handle(self.segment, generation, length)
 
     def close(self, *, keep: bool = False) -> None:
@@ -229,13 +230,11 @@ def _identity(found: os.stat_result) -> Tuple[int, int]:
     return (found.st_dev, found.st_ino)
 
 
-def _first_position(reserved: int, now: int, capacity: int) -> int:
+def _first_position(reserved: int, now: int) -> int:
     """Behind all positions that a predecessor has used, or can have used if its file is gone."""
     seconds, nanoseconds = divmod(now, 1_000_000_000)
-    start = (seconds << 31) + (nanoseconds << 1)
-    if reserved <= 1 << 62:
-        start = max(start, reserved)
-    return -(-start // capacity) * capacity
+    by_time = (seconds << 31) + (nanoseconds << 1)
+    return max(by_time, reserved) if reserved < 1 << 63 else by_time
 
 
 def _take_over(path: str) -> int:

@@ -348,7 +348,8 @@ fn handles_that_point_nowhere_are_dropped_by_name_and_the_next_frame_is_served()
     let second = lying.write(&rgb(2), &plain(2)).expect("room");
     let by_lying = rings.payload(lying.segment(), second, len);
     let file = std::fs::OpenOptions::new().write(true).open(lying.path()).expect("the segment");
-    std::os::unix::fs::FileExt::write_all_at(&file, &u64::MAX.to_le_bytes(), 4096 + 24).expect("a hostile length");
+    std::os::unix::fs::FileExt::write_all_at(&file, &u64::MAX.to_le_bytes(), 4096 + second % (1 << 14) * 64 + 24)
+        .expect("a hostile length");
     let third = gone.write(&rgb(3), &plain(3)).expect("room");
     let segment = gone.segment().to_owned();
     drop(gone);
@@ -359,7 +360,7 @@ fn handles_that_point_nowhere_are_dropped_by_name_and_the_next_frame_is_served()
         (by_lying, Some("18446744073709551615 bytes")),
         (rings.payload(&segment, third, len), Some("there is none in")),
         (rings.payload("/etc/passwd", 0, len), Some("begins with something else than")),
-        (rings.payload("omma-gateway", good + 64, len), Some("generation")),
+        (rings.payload("omma-gateway", good + 1, len), Some("says generation")),
         (rings.payload("omma-gateway", u64::MAX, len), Some("not written yet")),
         (rings.payload("omma-gateway", good, len), None),
     ];

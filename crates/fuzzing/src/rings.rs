@@ -27,9 +27,9 @@ fn segment(input: Input) -> (Vec<u8>, u64) {
     let capacity = if sound & 1 == 0 { DATA_BYTES as u64 } else { u64::from(input.u32()) << (sound >> 4) };
     let base = if sound & 2 == 0 { 0 } else { u64::from(input.u32()) << 31 };
     // Near one another as a rule: where something can be read.
-    let mut near = |by: u64| if by == 0 { base.wrapping_add(u64::from(input.byte()) * 16) } else { u64::MAX - by };
+    let mut near = |by: u64| if by == 0 { base.wrapping_add(u64::from(input.byte())) } else { u64::MAX - by };
     let (reserved, written) = (near(u64::from(sound & 4)), near(u64::from(sound & 8)));
-    let generation = base.wrapping_add(u64::from(input.byte()) * 16);
+    let generation = base.wrapping_add(u64::from(input.byte()));
     let cut = input.byte();
     let rest = input.rest();
     let mut bytes = vec![0; FILE_HEADER_BYTES];
@@ -41,7 +41,7 @@ fn segment(input: Input) -> (Vec<u8>, u64) {
     bytes[128..136].copy_from_slice(&written.to_le_bytes());
     bytes.extend((0..DATA_BYTES).map(|at| rest.get(at).copied().unwrap_or_default()));
     // The slot that is asked for says so itself as a rule; the rest of its header is the input's.
-    let at = FILE_HEADER_BYTES + (generation % capacity.max(1)) as usize;
+    let at = FILE_HEADER_BYTES + (generation % (capacity / 64).max(1) * 64) as usize;
     if sound & 16 == 0 && bytes.len() >= at + 8 {
         bytes[at..at + 8].copy_from_slice(&generation.to_le_bytes());
     }
@@ -80,13 +80,14 @@ pub fn ring_header(bytes: &[u8]) {
         return;
     };
     assert_eq!(read, Ok(()), "nobody has changed anything");
-    let at = FILE_HEADER_BYTES + (generation % capacity) as usize;
+    let blocks = capacity / 64;
+    let at = FILE_HEADER_BYTES + (generation % blocks * 64) as usize;
     let (begin, end) = (at + SLOT_HEADER_BYTES, at + SLOT_HEADER_BYTES + shown.len());
     assert_eq!(shown, bytes[begin..end], "what is shown lies behind its header, inside the data area");
     assert!(end <= FILE_HEADER_BYTES + capacity as usize);
     assert_eq!((number(&bytes, at), number(&bytes, at + 24)), (generation, shown.len() as u64));
     let span = slot_bytes(shown.len() as u64).expect("countable");
-    assert!(generation + span <= number(&bytes, 128) && number(&bytes, 64) - generation <= capacity);
+    assert!(generation + span / 64 <= number(&bytes, 128) && number(&bytes, 64) - generation <= blocks);
     if let Format::Raw(format) = meta.format {
         let pixels = u64::from(meta.size.width) * u64::from(meta.size.height);
         let halves = match format {
@@ -97,7 +98,7 @@ pub fn ring_header(bytes: &[u8]) {
         assert_eq!(pixels / 2 * halves + pixels % 2 * (halves / 3 + halves / 6), shown.len() as u64);
     }
     // The producer gets on while it is read: whatever was shown is then worth nothing.
-    let later = generation.saturating_add(capacity).saturating_add(64);
+    let later = generation.saturating_add(blocks).saturating_add(1);
     let read = segment.read(generation, &mut |_| {
         file.write_all_at(&later.to_le_bytes(), 64).expect("room");
     });
@@ -117,13 +118,13 @@ pub(crate) fn ring_header_seeds() -> Vec<Vec<u8>> {
     // Which numbers are sound, the counters, the generation, where the file ends.
     let with = |head: &[u8], slot: Vec<u8>| [head, &slot].concat();
     vec![
-        with(&[0, 16, 16, 0, 0], slot(100, 1, 0, 0)),
-        with(&[0, 64, 64, 0, 0], slot(144, 3, 8, 6)),
-        with(&[0, 80, 64, 4, 0], slot(144, 7, 8, 6)),
-        with(&[0, 64, 80, 0, 0], slot(48, 5, 8, 6)),
-        with(&[1, 0, 4, 0, 0, 16, 16, 0, 0], slot(64, 2, 0, 0)),
-        with(&[2, 9, 0, 0, 0, 32, 32, 0, 0], slot(64, 1, 0, 0)),
-        with(&[0, 16, 16, 0, 129], slot(u64::MAX, 1, 0, 0)),
+        with(&[0, 4, 4, 0, 0], slot(100, 1, 0, 0)),
+        with(&[0, 16, 16, 0, 0], slot(144, 3, 8, 6)),
+        with(&[0, 20, 16, 16, 0], slot(72, 7, 8, 6)),
+        with(&[0, 9, 10, 0, 0], slot(48, 5, 8, 6)),
+        with(&[1, 0, 4, 0, 0, 4, 4, 0, 0], slot(64, 2, 0, 0)),
+        with(&[2, 9, 0, 0, 0, 4, 4, 0, 0], slot(64, 1, 0, 0)),
+        with(&[0, 4, 4, 0, 129], slot(u64::MAX, 1, 0, 0)),
         with(&[12, 0, 0, 0], slot(100, 3, u32::MAX, u32::MAX)),
     ]
 }

@@ -28,7 +28,8 @@ struct slot_header {
 };
 _Static_assert(sizeof(struct slot_header) == 64, "a slot's header");
 
-struct ring { uint8_t *memory; uint64_t capacity, position; };
+/* A position counts blocks of 64 bytes. */
+struct ring { uint8_t *memory; uint64_t blocks, position; };
 
 static uint64_t now(void) {
     struct timespec t;
@@ -42,18 +43,18 @@ static _Atomic uint64_t *counter(struct ring *ring, size_t at) { return (_Atomic
 
 /* The file has no name until it is whole and locked; the lock is held as long as the process lives. */
 static struct ring create(const char *folder, const char *path, uint64_t bytes) {
-    struct ring ring = { .capacity = (bytes + 4095) / 4096 * 4096 };
+    uint64_t capacity = (bytes + 4095) / 4096 * 4096;
+    struct ring ring = { .blocks = capacity / 64 };
     int file = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (file < 0) fail(folder);
-    if (posix_fallocate(file, 0, (off_t)(DATA_AT + ring.capacity)) != 0) fail("no room");
+    if (posix_fallocate(file, 0, (off_t)(DATA_AT + capacity)) != 0) fail("no room");
     if (flock(file, LOCK_EX | LOCK_NB) != 0) fail("flock");
-    ring.memory = mmap(NULL, DATA_AT + ring.capacity, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    ring.memory = mmap(NULL, DATA_AT + capacity, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (ring.memory == MAP_FAILED) fail("mmap");
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    uint64_t start = ((uint64_t)t.tv_sec << 31) + ((uint64_t)t.tv_nsec << 1);
-    ring.position = (start + ring.capacity - 1) / ring.capacity * ring.capacity;
-    struct file_header header = { "OMMARING", 1, DATA_AT, ring.capacity, now(), (uint32_t)getpid() };
+    ring.position = ((uint64_t)t.tv_sec << 31) + ((uint64_t)t.tv_nsec << 1);
+    struct file_header header = { "OMMARING", 1, DATA_AT, capacity, now(), (uint32_t)getpid() };
     memcpy(ring.memory, &header, sizeof header);
     atomic_store(counter(&ring, RESERVED_AT), ring.position);
     atomic_store(counter(&ring, WRITTEN_AT), ring.position);
@@ -65,17 +66,17 @@ static struct ring create(const char *folder, const char *path, uint64_t bytes) 
 
 /* The steps and their order are the contract with the readers. */
 static uint64_t write_picture(struct ring *ring, uint64_t sequence, const uint8_t *pixels, uint64_t len) {
-    uint64_t span = (64 + len + 63) / 64 * 64;
-    if (span > ring->capacity) { fputs("the picture is larger than the ring\n", stderr); exit(1); }
-    uint64_t generation = ring->position, offset = generation % ring->capacity;
-    if (span > ring->capacity - offset) {
-        generation += ring->capacity - offset;
+    uint64_t blocks = (64 + len + 63) / 64;
+    if (blocks > ring->blocks) { fputs("the picture is larger than the ring\n", stderr); exit(1); }
+    uint64_t generation = ring->position, offset = generation % ring->blocks;
+    if (blocks > ring->blocks - offset) {
+        generation += ring->blocks - offset;
         offset = 0;
     }
-    ring->position = generation + span;
+    ring->position = generation + blocks;
     atomic_store_explicit(counter(ring, RESERVED_AT), ring->position, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);
-    uint8_t *slot = ring->memory + DATA_AT + offset;
+    uint8_t *slot = ring->memory + DATA_AT + offset * 64;
     memcpy(slot + 64, pixels, len);
     struct slot_header header = { generation, sequence, now(), len, GRAY, WIDTH, HEIGHT, { 0 } };
     memcpy(slot, &header, sizeof header);

@@ -1,14 +1,18 @@
 //! The bytes of a ring, as `docs/ref/frame-handles.md` describes them: pure, no memory but what it is given.
 //!
 //! A file header of 4096 bytes, then the data area, in which slots follow one another: 64 bytes of header, the payload,
-//! padding up to the next multiple of 64. Positions count the bytes ever laid into the ring; a position's place in the
-//! data area is its remainder by the capacity, and a slot's position is its *generation*. All numbers are little endian.
+//! padding up to the next multiple of 64. Positions count the blocks of 64 bytes ever laid into the ring; a position's
+//! place in the data area is its remainder by the area's blocks, and a slot's position is its *generation*. All numbers
+//! are little endian.
 
 use omma_frame::{PixelFormat, Size, UnixNanos};
 
 pub const FILE_HEADER_BYTES: usize = 4096;
 pub const SLOT_HEADER_BYTES: usize = 64;
-pub(crate) const SLOT_HEADER: u64 = SLOT_HEADER_BYTES as u64;
+
+/// What positions count. Blocks, not bytes: so positions that begin with the time of day are ahead of whatever a producer
+/// can have written since (`producer.rs`).
+pub(crate) const BLOCK_BYTES: u64 = 64;
 
 const MAGIC: [u8; 8] = *b"OMMARING";
 const VERSION: u32 = 1;
@@ -86,24 +90,46 @@ impl Meta {
 /// How many bytes of a ring a payload takes: its header, itself, padding. `None` if they cannot be counted.
 #[must_use]
 pub const fn slot_bytes(byte_len: u64) -> Option<u64> {
-    match byte_len.checked_add(SLOT_HEADER) {
-        Some(bytes) => bytes.checked_next_multiple_of(SLOT_HEADER),
+    match byte_len.checked_add(SLOT_HEADER_BYTES as u64) {
+        Some(bytes) => bytes.checked_next_multiple_of(BLOCK_BYTES),
         None => None,
     }
 }
 
-/// Where a slot begins that comes after `position`: there, or at the data area's next beginning if it does not fit
-/// before its end. `None` beyond the last position.
-pub(crate) fn slot_start(position: u64, bytes: u64, capacity: u64) -> Option<u64> {
-    match position % capacity {
-        offset if bytes <= capacity - offset => Some(position),
-        offset => position.checked_add(capacity - offset),
-    }
+/// A data area's extent in blocks: how positions become places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    blocks: u64,
 }
 
-/// Whether the producer may have begun to write over the slot at `generation`.
-pub(crate) fn overwritten(generation: u64, reserved: u64, capacity: u64) -> bool {
-    reserved.saturating_sub(generation) > capacity
+impl Extent {
+    /// Of so many bytes, which a header or the producer's options have been checked to be a multiple of 64, not zero.
+    pub(crate) fn of_bytes(capacity: u64) -> Self {
+        Self { blocks: (capacity / BLOCK_BYTES).max(1) }
+    }
+
+    pub(crate) fn bytes(self) -> u64 {
+        self.blocks * BLOCK_BYTES
+    }
+
+    /// Where a slot begins that comes after `position`: there, or at the data area's next beginning if it does not fit
+    /// before its end. `None` beyond the last position.
+    pub(crate) fn slot_start(self, position: u64, slot_blocks: u64) -> Option<u64> {
+        match position % self.blocks {
+            at if slot_blocks <= self.blocks - at => Some(position),
+            at => position.checked_add(self.blocks - at),
+        }
+    }
+
+    /// Where in the file the block at a position lies.
+    pub(crate) fn place(self, position: u64) -> usize {
+        FILE_HEADER_BYTES + (position % self.blocks * BLOCK_BYTES) as usize
+    }
+
+    /// Whether the producer may have begun to write over the slot at `generation`.
+    pub(crate) fn overwritten(self, generation: u64, reserved: u64) -> bool {
+        reserved.saturating_sub(generation) > self.blocks
+    }
 }
 
 /// The unchanging part of the file header.
@@ -153,7 +179,7 @@ impl FileHeader {
             return Err(HeaderFault::Version { found: version });
         }
         let room = file_bytes - FILE_HEADER_BYTES as u64;
-        if capacity < SLOT_HEADER || !capacity.is_multiple_of(SLOT_HEADER) || capacity > room {
+        if capacity < BLOCK_BYTES || !capacity.is_multiple_of(BLOCK_BYTES) || capacity > room {
             return Err(HeaderFault::Capacity { found: capacity, file_bytes });
         }
         Ok(Self { capacity, pid: u32_at(bytes, 32), created_at: UnixNanos(u64_at(bytes, 24)) })
@@ -188,8 +214,6 @@ pub(crate) struct SlotHeader {
 /// Why a slot cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlotFault {
-    /// No slot begins at such a position.
-    Misplaced,
     /// Another slot, or none, is there.
     Generation {
         found: u64,
@@ -221,7 +245,7 @@ impl SlotHeader {
         bytes
     }
 
-    /// Reads the header that stands where `generation` belongs, in a ring of `capacity` whose producer has written up to
+    /// Reads the header that stands where `generation` belongs, in a ring of an extent whose producer has written up to
     /// `written`. What passes lies wholly inside the data area, and is whole if it is not overwritten.
     ///
     /// # Errors
@@ -229,7 +253,7 @@ impl SlotHeader {
     pub(crate) fn read(
         bytes: &[u8; SLOT_HEADER_BYTES],
         generation: u64,
-        capacity: u64,
+        extent: Extent,
         written: u64,
     ) -> Result<Self, SlotFault> {
         let found = u64_at(bytes, 0);
@@ -238,8 +262,9 @@ impl SlotHeader {
         }
         let byte_len = u64_at(bytes, 24);
         let inside = slot_bytes(byte_len)
-            .filter(|bytes| *bytes <= capacity - generation % capacity)
-            .and_then(|bytes| generation.checked_add(bytes))
+            .map(|bytes| bytes / BLOCK_BYTES)
+            .filter(|blocks| extent.slot_start(generation, *blocks) == Some(generation))
+            .and_then(|blocks| generation.checked_add(blocks))
             .is_some_and(|end| end <= written);
         if !inside {
             return Err(SlotFault::Length { found: byte_len });
@@ -258,7 +283,6 @@ impl SlotHeader {
 impl std::fmt::Display for SlotFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Misplaced => f.write_str("no slot begins there, expected a multiple of 64"),
             Self::Generation { found } => write!(f, "the slot's header says generation {found}"),
             Self::Length { found } => {
                 write!(f, "the slot's header says {found} bytes, more than lie between it and the written end")

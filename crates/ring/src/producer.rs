@@ -21,8 +21,8 @@ use omma_frame::{Size, UnixNanos};
 
 use crate::claim::{self, Identity, identity};
 use crate::layout::{
-    FILE_HEADER_BYTES, FileHeader, Format, RESERVED_AT, SLOT_HEADER_BYTES, SlotHeader, WRITTEN_AT, WRITTEN_TIME_AT,
-    slot_bytes, slot_start,
+    BLOCK_BYTES, Extent, FILE_HEADER_BYTES, FileHeader, Format, RESERVED_AT, SLOT_HEADER_BYTES, SlotHeader, WRITTEN_AT,
+    WRITTEN_TIME_AT, slot_bytes,
 };
 use crate::mapping::Mapping;
 use crate::{CreateError, DEFAULT_FOLDER, Meta, SegmentName, WriteError};
@@ -68,7 +68,7 @@ pub struct Producer {
     /// Its lock says that the producer lives.
     _file: std::fs::File,
     mapping: Mapping,
-    capacity: u64,
+    extent: Extent,
     /// Up to where slots have been begun, and where the next may begin.
     position: u64,
     keep: bool,
@@ -95,7 +95,7 @@ impl Producer {
             let bytes = usize::try_from(file_bytes).unwrap_or(usize::MAX);
             let mut mapping = Mapping::new(&file, bytes, true).map_err(io("map a new segment"))?;
             let created_at = now();
-            let start = first_position(reserved, created_at, capacity);
+            let start = first_position(reserved, created_at);
             let header = FileHeader { capacity, pid: std::process::id(), created_at };
             mapping.bytes_mut(0, SLOT_HEADER_BYTES).copy_from_slice(&header.bytes());
             mapping.counter(RESERVED_AT).store(start, Ordering::Relaxed);
@@ -108,7 +108,7 @@ impl Producer {
                 identity,
                 _file: file,
                 mapping,
-                capacity,
+                extent: Extent::of_bytes(capacity),
                 position: start,
                 keep: false,
             }))
@@ -130,7 +130,7 @@ impl Producer {
     /// Bytes that slots share.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        self.capacity
+        self.extent.bytes()
     }
 
     /// Writes a payload, over the oldest ones if need be, and gives its generation: together with the segment's name and
@@ -155,18 +155,20 @@ impl Producer {
     ) -> Result<u64, WriteError> {
         let bytes = byte_len as u64;
         self.check(meta, bytes)?;
-        let too_large = WriteError::TooLarge { bytes, max: self.capacity - SLOT_HEADER_BYTES as u64 };
-        let span = slot_bytes(bytes).filter(|span| *span <= self.capacity).ok_or_else(|| too_large.clone())?;
-        // Positions begin below 2^62: no machine gets to their end.
-        let generation = slot_start(self.position, span, self.capacity).ok_or_else(|| too_large.clone())?;
-        let end = generation.checked_add(span).ok_or(too_large)?;
+        let capacity = self.capacity();
+        let too_large = WriteError::TooLarge { bytes, max: capacity - SLOT_HEADER_BYTES as u64 };
+        let slot = slot_bytes(bytes).filter(|slot| *slot <= capacity).ok_or_else(|| too_large.clone())?;
+        let blocks = slot / BLOCK_BYTES;
+        // Positions begin below 2^63: no machine gets to their end.
+        let generation = self.extent.slot_start(self.position, blocks).ok_or_else(|| too_large.clone())?;
+        let end = generation.checked_add(blocks).ok_or(too_large)?;
 
         // Even if `fill` panics: what it has touched then belongs to a slot that no handle names.
         self.position = end;
         self.mapping.counter(RESERVED_AT).store(end, Ordering::Relaxed);
         fence(Ordering::SeqCst);
 
-        let at = FILE_HEADER_BYTES + (generation % self.capacity) as usize;
+        let at = self.extent.place(generation);
         fill(self.mapping.bytes_mut(at + SLOT_HEADER_BYTES, byte_len));
         // The header last: without it there is no slot.
         let header = SlotHeader { generation, byte_len: bytes, meta: *meta };
@@ -215,15 +217,14 @@ fn now() -> UnixNanos {
 }
 
 /// Where a ring's positions begin: after all that its predecessor has used, and, because the predecessor's file may be
-/// gone, after all that it can have used: the seconds since 1970 times 2^31, which is behind every position of a
-/// producer that wrote less than 2 GiB/s all its life. The nanoseconds fill the lower digits, so that not even a faster
-/// one's slots are likely to begin where the new ones do.
-fn first_position(reserved: u64, at: UnixNanos, capacity: u64) -> u64 {
+/// gone, after all that it can have used. The time in units of a 2^31st of a second is that: a predecessor began at its
+/// own time or later, and has laid fewer than 2^31 blocks, 128 GiB, into its ring in each second since, or no memory could
+/// have taken them. Not rounded up to a round place in the ring: two rings made one after the other would begin alike.
+fn first_position(reserved: u64, at: UnixNanos) -> u64 {
     const SECOND: u64 = 1_000_000_000;
     let by_time = ((at.0 / SECOND) << 31).saturating_add((at.0 % SECOND) << 1);
-    let hostile = reserved > 1 << 62;
-    let after = if hostile { by_time } else { by_time.max(reserved) };
-    after.next_multiple_of(capacity)
+    // Counters beyond are nonsense that a stranger wrote; to go on from there would end in the end of all positions.
+    if reserved < 1 << 63 { by_time.max(reserved) } else { by_time }
 }
 
 #[cfg(test)]
@@ -232,17 +233,18 @@ mod tests {
 
     #[test]
     fn positions_begin_behind_all_that_may_have_been_used() {
-        let at = |seconds: u64| UnixNanos(seconds * 1_000_000_000);
-        let year_2026 = 1_800_000_000;
-        let first = first_position(0, at(year_2026), 4096);
-        assert!(first >= year_2026 << 31 && first.is_multiple_of(4096));
-        // A predecessor known to have used more.
-        assert_eq!(first_position(first + 1, at(year_2026), 4096), first + 4096);
-        // One whose file is gone, a second later, after up to 2 GiB.
-        assert!(first_position(0, at(year_2026 + 1), 4096) >= first + (1 << 31));
-        // One whose counters are nonsense cannot push us to the end of all positions.
-        assert_eq!(first_position(u64::MAX, at(year_2026), 4096), first);
-        // The year 2100, the largest ring: still in bounds.
-        assert!(first_position(0, at(4_102_444_800), BYTES_MAX) < 1 << 63);
+        const YEAR_2026: u64 = 1_800_000_000;
+        let at = |seconds: u64, nanos: u64| UnixNanos(seconds * 1_000_000_000 + nanos);
+        let first = first_position(0, at(YEAR_2026, 0));
+        assert_eq!(first, YEAR_2026 << 31);
+        // A predecessor that is known to have used more: its clock was ahead, perhaps.
+        assert_eq!(first_position(first + 1000, at(YEAR_2026, 0)), first + 1000);
+        // One whose file is gone, a tenth of a millisecond after it began: 12 MiB at least are behind us.
+        assert!(first_position(0, at(YEAR_2026, 100_000)) - first >= (12 << 20) / BLOCK_BYTES);
+        assert!(first_position(0, at(YEAR_2026 + 1, 0)) > first_position(0, at(YEAR_2026, 999_999_999)));
+        // One whose counters are nonsense.
+        assert_eq!(first_position(u64::MAX, at(YEAR_2026, 0)), first);
+        // The year 2100 is in bounds.
+        assert!(first_position(0, at(4_102_444_800, 0)) < 1 << 63);
     }
 }

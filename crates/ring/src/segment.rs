@@ -15,8 +15,7 @@ use omma_frame::{DropReason, PictureView, RawView, Segment, Unreadable};
 
 use crate::claim;
 use crate::layout::{
-    FILE_HEADER_BYTES, Format, Meta, RESERVED_AT, SLOT_HEADER, SLOT_HEADER_BYTES, SlotFault, SlotHeader, WRITTEN_AT,
-    overwritten,
+    Extent, FILE_HEADER_BYTES, Format, Meta, RESERVED_AT, SLOT_HEADER_BYTES, SlotFault, SlotHeader, WRITTEN_AT,
 };
 use crate::mapping::Mapping;
 
@@ -26,7 +25,7 @@ pub struct RingSegment {
     name: Box<str>,
     mapping: Mapping,
     /// As the file's header said when it was mapped, and the file had it. Never read again.
-    capacity: u64,
+    extent: Extent,
 }
 
 pub(crate) fn invalid(name: &str, what: impl std::fmt::Display) -> Unreadable {
@@ -45,7 +44,7 @@ impl RingSegment {
         let bytes = usize::try_from(FILE_HEADER_BYTES as u64 + header.capacity)
             .map_err(|_| invalid(name, "larger than this machine's addresses"))?;
         let mapping = Mapping::new(file, bytes, false).map_err(fault)?;
-        Ok(Self { name: name.into(), mapping, capacity: header.capacity })
+        Ok(Self { name: name.into(), mapping, extent: Extent::of_bytes(header.capacity) })
     }
 
     /// Up to where the producer has written. A generation beyond it is another ring's, or a lie.
@@ -55,7 +54,7 @@ impl RingSegment {
 
     /// What its file must have for all of it to be there.
     pub(crate) fn file_bytes(&self) -> u64 {
-        FILE_HEADER_BYTES as u64 + self.capacity
+        FILE_HEADER_BYTES as u64 + self.extent.bytes()
     }
 
     pub(crate) fn lost(&self) -> bool {
@@ -74,12 +73,13 @@ impl RingSegment {
             return Err(invalid(&self.name, "it was truncated while it was in use"));
         }
         let reserved = self.mapping.counter(RESERVED_AT).load(Ordering::Relaxed);
-        if overwritten(generation, reserved, self.capacity) {
+        if self.extent.overwritten(generation, reserved) {
             return Err(Unreadable {
                 reason: DropReason::HandleOverwritten,
                 message: format!(
                     "segment {}: generation {generation} is overwritten: its ring of {} bytes is reserved up to {reserved}",
-                    self.name, self.capacity
+                    self.name,
+                    self.extent.bytes()
                 ),
             });
         }
@@ -93,18 +93,15 @@ impl RingSegment {
         if reserved < written {
             return Err(Fault::Counters { written, reserved });
         }
-        if !generation.is_multiple_of(SLOT_HEADER) {
-            return Err(Fault::Slot(SlotFault::Misplaced));
-        }
         if generation >= written {
             return Err(Fault::NotWritten { written });
         }
-        if overwritten(generation, reserved, self.capacity) {
+        if self.extent.overwritten(generation, reserved) {
             return Err(Fault::Overwritten);
         }
-        // The capacity is a multiple of the header's size, as is the generation: a header never reaches over the end.
-        let at = FILE_HEADER_BYTES + (generation % self.capacity) as usize;
-        let header = SlotHeader::read(&self.mapping.header(at), generation, self.capacity, written)?;
+        // A header is one block, and so never reaches over the end.
+        let at = self.extent.place(generation);
+        let header = SlotHeader::read(&self.mapping.header(at), generation, self.extent, written)?;
         let bytes = self.mapping.bytes(at + SLOT_HEADER_BYTES, header.byte_len as usize);
         let view = match header.meta.format {
             Format::Jpeg | Format::Png => PictureView::Encoded(bytes),

@@ -1,4 +1,4 @@
-//! Random histories of writes, restarts and reads against a model that knows of every byte whose it is.
+//! Random histories of writes, restarts and reads against a model that knows of every block whose it is.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use omma_ring::{Format, Meta, Producer, RingOptions, Rings, RingsOptions};
 use proptest::prelude::*;
 
 const CAPACITY: usize = 4096;
+const BLOCKS: usize = CAPACITY / 64;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -59,7 +60,7 @@ struct Written {
 
 /// What the layout says of one ring.
 struct Model {
-    /// By byte of the data area: the payload whose slot it was last given to.
+    /// By block of the data area: the payload whose slot it was last given to.
     owners: Vec<usize>,
     position: u64,
 }
@@ -67,20 +68,19 @@ struct Model {
 impl Model {
     /// Gives a payload its slot, and says where it begins.
     fn give(&mut self, number: usize, len: usize) -> u64 {
-        let span = (64 + len).next_multiple_of(64);
-        let offset = self.position as usize % CAPACITY;
-        let at = if offset + span > CAPACITY { 0 } else { offset };
-        let skipped = if at == offset { 0 } else { CAPACITY - offset };
+        let blocks = (64 + len).div_ceil(64);
+        let offset = self.position as usize % BLOCKS;
+        let at = if offset + blocks > BLOCKS { 0 } else { offset };
+        let skipped = if at == offset { 0 } else { BLOCKS - offset };
         let generation = self.position + skipped as u64;
-        self.owners[at..at + span].fill(number);
-        self.position = generation + span as u64;
+        self.owners[at..at + blocks].fill(number);
+        self.position = generation + blocks as u64;
         generation
     }
 
     fn holds(&self, what: &Written) -> bool {
-        let at = what.generation as usize % CAPACITY;
-        let span = (64 + what.len).next_multiple_of(64);
-        self.owners[at..at + span].iter().all(|owner| *owner == what.number)
+        let at = what.generation as usize % BLOCKS;
+        self.owners[at..at + (64 + what.len).div_ceil(64)].iter().all(|owner| *owner == what.number)
     }
 }
 
@@ -101,9 +101,8 @@ impl World<'_> {
         // Its first one tells where its positions begin: behind all that were used.
         let meta = Meta::encoded(Format::Jpeg, 0, UnixNanos(0));
         let first = producer.write(&meta, &payload(self.payloads, 1)).expect("room");
-        assert!(first.is_multiple_of(CAPACITY as u64));
         assert!(self.models.last().is_none_or(|before| first >= before.position), "a generation is used twice");
-        let mut model = Model { owners: vec![usize::MAX; CAPACITY], position: first };
+        let mut model = Model { owners: vec![usize::MAX; BLOCKS], position: first };
         assert_eq!(model.give(self.payloads, 1), first);
         self.producer = Some(producer);
         self.written.push(Written { ring: self.models.len(), number: self.payloads, generation: first, len: 1 });
@@ -163,7 +162,7 @@ impl World<'_> {
             Err(error) => {
                 assert_eq!(error.reason, DropReason::HandleOverwritten, "{what:?}: {}", error.message);
                 // A ring that is no longer mapped is gone with all that was in it.
-                let gone = model.position - what.generation > CAPACITY as u64;
+                let gone = model.position - what.generation > BLOCKS as u64;
                 assert!(gone || what.ring + 1 < self.models.len(), "refused, and there: {what:?}: {}", error.message);
             }
         }

@@ -209,15 +209,20 @@ impl Tally {
     /// A picture passed both checks and is not whole.
     fn read(&mut self, rings: &mut Rings, generation: u64, len: u64) {
         let mut whole = false;
+        let mut found = (0, false);
         let read = rings.handle("omma-gate", generation, len).and_then(|handle| {
             handle.segment.read(generation, &mut |view| {
                 let PictureView::Raw(raw) = view else { panic!("not what was written") };
                 whole = raw.bytes.len() as u64 == len && is_whole(raw.bytes);
+                found = (raw.bytes.len() as u64, is_whole(raw.bytes));
             })
         });
         match read {
             Ok(()) => {
-                assert!(whole, "a torn picture was accepted: generation {generation}");
+                assert!(
+                    whole,
+                    "a torn picture was accepted: generation {generation}, {len} bytes expected, found (bytes, whole) {found:?}"
+                );
                 self.whole += 1;
             }
             Err(what) if what.reason == DropReason::HandleOverwritten => self.overwritten += 1,

@@ -184,7 +184,7 @@ fn handles_that_mean_nothing_are_invalid_and_say_why() {
         ("omma-pipe", at, "no regular file"),
         ("omma-text", at, "is no ring"),
         ("omma-empty", at, "has 0 bytes"),
-        ("omma-gate", at + 192, "not written yet"),
+        ("omma-gate", at + 3, "not written yet"),
         ("omma-gate", u64::MAX, "not written yet"),
     ];
     for (segment, generation, text) in table {
@@ -192,12 +192,12 @@ fn handles_that_mean_nothing_are_invalid_and_say_why() {
         assert_eq!(refused.reason, DropReason::HandleInvalid);
         assert!(refused.message.contains(text), "{segment}: {}", refused.message);
     }
-    let readable = [(at + 1, DropReason::HandleInvalid), (at + 64, DropReason::HandleInvalid)];
+    let readable = [(at + 1, DropReason::HandleInvalid), (at + 2, DropReason::HandleInvalid)];
     for (generation, expected) in readable {
         let handle = rings.handle("omma-gate", generation, 100).expect("a handle");
         assert_eq!(reason(read(&handle)), expected);
     }
-    // The first slot of a ring whose producer has gone around once.
+    // Long ago.
     let old = rings.handle("omma-gate", 0, 100).expect("a handle");
     assert_eq!(reason(read(&old)), DropReason::HandleOverwritten);
 }
@@ -210,9 +210,8 @@ fn changed(path: &Path, at: u64, bytes: &[u8]) {
 
 #[test]
 fn hostile_headers_are_refused_by_name() {
-    let slot = FILE_HEADER_BYTES as u64;
-    let rgb = 3_u32.to_le_bytes();
-    let table: [(&str, u64, &[u8], &str); 13] = [
+    // In the file's header.
+    let file: [(&str, u64, &[u8], &str); 8] = [
         ("magic", 0, b"OMMARINH", "is no ring"),
         ("version", 8, &[9], "version 9"),
         ("data offset", 12, &[1], "version 1"),
@@ -221,29 +220,31 @@ fn hostile_headers_are_refused_by_name() {
         ("capacity beyond the file", 16, &65600_u64.to_le_bytes(), "capacity of 65600"),
         ("capacity that overflows", 16, &(u64::MAX - 63).to_le_bytes(), "capacity of 18446744073709551552"),
         ("counters crossed", 64, &[0; 8], "written up to"),
-        ("generation", slot, &[1], "says generation"),
-        ("length beyond written", slot + 24, &200_u64.to_le_bytes(), "says 200 bytes"),
-        ("length that overflows", slot + 24, &u64::MAX.to_le_bytes(), "says 18446744073709551615 bytes"),
-        ("format", slot + 32, &[0x63, 0, 0, 0], "format 99"),
-        ("pixels", slot + 32, &rgb, "raw pixels of 0x0"),
     ];
-    for (what, at, bytes, text) in table {
+    let rgb = 3_u32.to_le_bytes();
+    let uncountable = [rgb, [0xFF; 4], [0xFF; 4]].concat();
+    // In the slot's.
+    let slot: [(&str, u64, &[u8], &str); 6] = [
+        ("generation", 0, &[1; 8], "says generation 72340172838076673"),
+        ("length beyond written", 24, &200_u64.to_le_bytes(), "says 200 bytes"),
+        ("length that overflows", 24, &u64::MAX.to_le_bytes(), "says 18446744073709551615 bytes"),
+        ("format", 32, &[0x63, 0, 0, 0], "format 99"),
+        ("pixels", 32, &rgb, "raw pixels of 0x0"),
+        ("pixels that cannot be counted", 32, &uncountable, "raw pixels of 4294967295x4294967295"),
+    ];
+    for (in_slot, (what, at, bytes, text)) in
+        file.map(|case| (false, case)).into_iter().chain(slot.map(|case| (true, case)))
+    {
         let folder = folder();
         let mut producer = Producer::create("gate", &options(folder.path(), 1 << 16)).expect("a ring");
         let generation = producer.write(&jpeg(1), &payload(1, 100)).expect("room");
-        changed(producer.path(), at, bytes);
+        let begin = FILE_HEADER_BYTES as u64 + generation % 1024 * 64;
+        changed(producer.path(), if in_slot { begin + at } else { at }, bytes);
         let read = rings(folder.path()).handle("omma-gate", generation, 100).and_then(|handle| read(&handle));
         let refused = read.expect_err(what);
         assert_eq!(refused.reason, DropReason::HandleInvalid, "{what}");
         assert!(refused.message.contains(text), "{what}: {}", refused.message);
     }
-    // Sizes whose bytes cannot be counted.
-    let folder = folder();
-    let mut producer = Producer::create("gate", &options(folder.path(), 1 << 16)).expect("a ring");
-    let generation = producer.write(&jpeg(1), &payload(1, 100)).expect("room");
-    changed(producer.path(), slot + 32, &[rgb, [0xFF; 4], [0xFF; 4]].concat());
-    let read = rings(folder.path()).handle("omma-gate", generation, 100).and_then(|handle| read(&handle));
-    assert_eq!(reason(read), DropReason::HandleInvalid);
 }
 
 #[test]
@@ -395,4 +396,22 @@ fn a_ring_may_come_as_an_open_file() {
     let mut seen = None;
     segment.read_slot(generation, &mut |meta, _| seen = Some(*meta)).expect("it is there");
     assert_eq!(seen, Some(jpeg(3)));
+}
+
+/// A producer that writes faster than any clock used to be, is gone with its file, and comes again at once.
+#[test]
+fn generations_are_not_used_twice_even_if_nothing_is_left_of_the_one_before() {
+    let folder = folder();
+    let mut last = 0;
+    for round in 0..40 {
+        // The largest ring first: the coarser, the easier to begin where the one before has begun.
+        let bytes = if round < 20 { 16 << 20 } else { 1 << 20 };
+        let mut producer = Producer::create("gate", &options(folder.path(), bytes)).expect("a ring");
+        let first = producer.write(&jpeg(0), &payload(0, 10)).expect("room");
+        assert!(first > last, "round {round}: {first} after {last}");
+        last = first;
+        for sequence in 0..if round % 2 == 0 { 0 } else { 60 } {
+            last = producer.write_with(&jpeg(sequence), 900_000, |room| room.fill(7)).expect("room");
+        }
+    }
 }

@@ -228,6 +228,12 @@ impl Running {
         self.engine.shared().ledger.total()
     }
 
+    /// Results that wait in a sink's buffer; not those in the sink's hands.
+    #[must_use]
+    pub fn buffered(&self, sink: usize) -> u64 {
+        self.engine.shared().metrics.sinks[sink].buffered.load(Ordering::Relaxed)
+    }
+
     /// What serves a model now.
     ///
     /// # Panics

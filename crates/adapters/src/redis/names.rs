@@ -15,6 +15,12 @@ pub struct StreamNames {
 }
 
 impl StreamNames {
+    /// Where frames are unless the configuration says otherwise: `omma:frames:{camera}`.
+    #[must_use]
+    pub fn frames() -> Self {
+        Self { head: "omma:frames:".to_owned(), tail: String::new() }
+    }
+
     /// `None`: the pattern has no `{camera}`, or more than one.
     #[must_use]
     pub fn parse(pattern: &str) -> Option<Self> {

@@ -1,4 +1,4 @@
-//! Sources: synthetic cameras, folders of pictures, MJPEG from files and over HTTP.
+//! Sources: synthetic cameras, folders of pictures, MJPEG from files and over HTTP, Redis Streams.
 //!
 //! A source lives on a reader thread of the engine, which polls it every few milliseconds; what would block that
 //! thread (drawing, looking up names) runs on a few threads of the source's own, never one for each camera.
@@ -6,6 +6,8 @@
 pub mod images;
 pub mod mjpeg_file;
 pub mod mjpeg_http;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod synthetic;
 
 pub(crate) mod jpeg_scan;

@@ -137,7 +137,7 @@ fn a_sink_that_refuses_some_results_publishes_the_others() {
         running.sinks[0].then(act);
     }
     running.push_all(0, 1..16);
-    until("all wait for the sink", || running.counts(0).in_flight == 16);
+    until("all wait for the sink", || running.buffered(0) == 15);
     running.sinks[0].release();
     running.wait_settled();
     let stopped = running.stop();

@@ -133,8 +133,8 @@ impl Draft {
     }
 
     /// A field that should have been short.
-    pub fn overlong(&mut self, name: &[u8], bytes: usize) {
-        self.wrong(format!("{} has {bytes} bytes, expected a short text", shown(name)));
+    pub fn overlong(&mut self, key: Key, bytes: usize) {
+        self.wrong(format!("{key:?} has {bytes} bytes, expected a short text"));
     }
 
     pub fn payload(&mut self, bytes: Bytes) {
@@ -238,7 +238,7 @@ pub fn read<'f>(
             Want::Nothing => {}
             Want::Payload if value.len() > bytes_max => draft.payload_too_large(value.len(), bytes_max),
             Want::Payload => draft.payload(Bytes::copy_from_slice(value)),
-            Want::Short(_) if value.len() > super::link::Replies::SHORT_BYTES_MAX => draft.overlong(name, value.len()),
+            Want::Short(key) if value.len() > super::link::Replies::SHORT_BYTES_MAX => draft.overlong(key, value.len()),
             Want::Short(key) => draft.short(key, value),
         }
     }

@@ -1,0 +1,408 @@
+//! The pipeline of a turn: acknowledgements, then one read for each shard, and what comes back.
+
+use std::time::{Duration, Instant};
+
+use omma_frame::Arrival;
+
+use super::RedisSourceOptions;
+use super::budget::power_below;
+use super::entries::{Entry, EntryReader};
+use super::latest::{self, Skipped};
+use super::stream::{Cursor, EntryId, Stream};
+use super::worker::{Reply, Worker};
+use crate::redis::link::{Answer, Commands, Head, LinkError, Place, Replies, ReplyError, Retry};
+
+/// What a command of the pipeline is for. Streams stand as a range of the list of those asked.
+enum Job {
+    Acknowledge(u32),
+    /// Each for this many entries.
+    Read(std::ops::Range<usize>, usize),
+    /// By the script that skips.
+    Skip(std::ops::Range<usize>),
+}
+
+enum Failure {
+    Refused(String),
+    Lost(LinkError),
+}
+
+/// Entries of a stream that were delivered before.
+pub(super) struct Again {
+    pub position: u32,
+    pub first: EntryId,
+    pub last: EntryId,
+    pub count: usize,
+}
+
+/// What the answers came to.
+#[derive(Default)]
+struct Heard {
+    /// Pending entries whose bodies are gone.
+    gone: Vec<(u32, EntryId)>,
+    again: Vec<Again>,
+    skipping_failed: Vec<(u32, String)>,
+    bytes: u64,
+    entries: usize,
+    wanted: usize,
+    /// A stream gave as many as it was asked for.
+    full: bool,
+}
+
+impl Worker {
+    /// Reads what there is for streams with room (by place among the streams).
+    pub(super) fn read(&mut self, rooms: &[u32], now: Instant, reply: &mut Reply) {
+        self.commands.clear();
+        let mut jobs = Vec::new();
+        self.put_acknowledgements(&mut jobs);
+        let asked = self.put_reads(rooms, now, &mut jobs, reply);
+        if jobs.is_empty() {
+            return;
+        }
+        let mut heard = Heard::default();
+        let mut failed: Vec<(usize, Failure)> = Vec::new();
+        let keeps_pending = self.keeps_pending();
+        let (streams, reader) = (&mut self.streams, &mut self.entries);
+        self.link.exchange(&self.commands, &mut |number, answer| {
+            match (answer, &jobs[number]) {
+                (Answer::Refused(text), _) => failed.push((number, Failure::Refused(text.to_owned()))),
+                (Answer::Lost(error), _) => failed.push((number, Failure::Lost(error.clone()))),
+                (Answer::Reply(replies), &Job::Acknowledge(position)) => {
+                    replies.skip_piece()?;
+                    streams[position as usize].acks.clear();
+                }
+                (Answer::Reply(replies), Job::Read(range, count)) => {
+                    let before = replies.received();
+                    heard.wanted += range.len() * count;
+                    let asked = &asked[range.clone()];
+                    let mut hear = Hearing { reader: &mut *reader, streams, heard: &mut heard, keeps_pending };
+                    let outcome = hear.read(replies, asked, *count, &mut reply.arrivals);
+                    heard.bytes += replies.received() - before;
+                    outcome?;
+                }
+                (Answer::Reply(replies), Job::Skip(range)) => {
+                    let failures = &mut heard.skipping_failed;
+                    let arrivals = &mut reply.arrivals;
+                    latest::hear(replies, reader, streams, &asked[range.clone()], &mut |position, what| match what {
+                        Skipped::Frame(arrival) => arrivals.push((position, *arrival)),
+                        Skipped::Failed(text) => failures.push((position, text)),
+                    })?;
+                }
+            }
+            Ok(())
+        });
+        if failed.is_empty() {
+            self.is_up();
+        }
+        self.budget.learn(heard.bytes, heard.entries, heard.wanted);
+        reply.more |= heard.full;
+        for (position, id) in heard.gone {
+            self.streams[position as usize].settled(id);
+            self.acknowledge(position, id);
+        }
+        for (position, text) in heard.skipping_failed {
+            self.refused(&[position], &text, now, reply);
+        }
+        self.failures_of(failed, &jobs, &asked, now, reply);
+        if !heard.again.is_empty() {
+            self.find_poison(&heard.again, now, reply);
+        }
+    }
+
+    fn put_acknowledgements(&mut self, jobs: &mut Vec<Job>) {
+        for position in std::mem::take(&mut self.owing) {
+            let stream = &self.streams[position as usize];
+            if stream.acks.is_empty() {
+                continue;
+            }
+            self.commands.begin(stream.place, 3 + stream.acks.len());
+            self.commands.arg(b"XACK").arg(&stream.key).arg(self.options.group.as_bytes());
+            for &id in &stream.acks {
+                self.commands.entry_id(id);
+            }
+            jobs.push(Job::Acknowledge(position));
+        }
+    }
+
+    /// Puts the reads and returns the streams that they ask.
+    fn put_reads(&mut self, rooms: &[u32], now: Instant, jobs: &mut Vec<Job>, reply: &mut Reply) -> Vec<u32> {
+        let mut asked: Vec<u32> = Vec::new();
+        if rooms.is_empty() {
+            return asked;
+        }
+        let shards = self.by_shard.len();
+        let held: Vec<bool> = (0..shards).map(|shard| self.leases.holds(shard as u32, now)).collect();
+        let is_ready = |stream: &Stream, position: u32| {
+            rooms.get(position as usize).is_some_and(|&room| room > 0)
+                && !matches!(stream.cursor, Cursor::Closed(_))
+                && !stream.is_away(now)
+        };
+        let lists = self.by_shard.iter().zip(&held).filter(|(_, held)| **held).flat_map(|(list, _)| list);
+        let ready = lists.filter(|&&position| is_ready(&self.streams[position as usize], position)).count();
+        if ready == 0 {
+            return asked;
+        }
+        let (limit, count_max) = self.budget.plan(ready, self.options.read_frames_max);
+        // Who had no turn comes first in the next.
+        let begin = self.first_shard % shards;
+        self.turns = self.turns.wrapping_add(1);
+        for shard in (begin..shards).chain(0..begin).filter(|&shard| held[shard]) {
+            if asked.len() >= limit {
+                self.first_shard = shard;
+                reply.more = true;
+                break;
+            }
+            let list = &self.by_shard[shard];
+            // Within a shard too, if it alone has more than a turn may ask.
+            let from = if list.len() > limit { self.turns.wrapping_mul(limit) % list.len() } else { 0 };
+            let mut calls: Vec<(u16, usize, u32)> = list[from..]
+                .iter()
+                .chain(&list[..from])
+                .filter(|&&position| is_ready(&self.streams[position as usize], position))
+                .take(limit - asked.len())
+                .map(|&position| {
+                    let stream = &self.streams[position as usize];
+                    let slot = if self.link.is_cluster() { slot(stream.place) } else { 0 };
+                    let room = (rooms[position as usize] as usize).min(count_max);
+                    // Zero stands for the script.
+                    let count = if stream.cursor == Cursor::Skip { 0 } else { power_below(room) };
+                    (slot, count, position)
+                })
+                .collect();
+            // Mostly all are of one kind already.
+            if !calls.is_sorted_by_key(|&(slot, count, _)| (slot, count)) {
+                calls.sort_by_key(|&(slot, count, _)| (slot, count));
+            }
+            for call in calls.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+                let range = asked.len()..asked.len() + call.len();
+                asked.extend(call.iter().map(|(_, _, position)| *position));
+                match call[0].1 {
+                    0 => {
+                        let streams: Vec<&Stream> =
+                            call.iter().map(|(_, _, position)| &self.streams[*position as usize]).collect();
+                        let (group, consumer) = (self.options.group.as_bytes(), self.options.consumer.as_bytes());
+                        latest::ask(&mut self.commands, group, consumer, &streams);
+                        jobs.push(Job::Skip(range));
+                    }
+                    count => {
+                        let keeps_pending = self.keeps_pending();
+                        put_read(
+                            &mut self.commands,
+                            &self.options,
+                            &self.streams,
+                            &asked[range.clone()],
+                            count,
+                            keeps_pending,
+                        );
+                        jobs.push(Job::Read(range, count));
+                    }
+                }
+            }
+        }
+        asked
+    }
+
+    /// Commands that came to nothing.
+    fn failures_of(
+        &mut self,
+        failed: Vec<(usize, Failure)>,
+        jobs: &[Job],
+        asked: &[u32],
+        now: Instant,
+        reply: &mut Reply,
+    ) {
+        let mut lost: Option<LinkError> = None;
+        for (number, failure) in failed {
+            match (&jobs[number], failure) {
+                // They are sent again with the next pipeline.
+                (&Job::Acknowledge(position), Failure::Lost(error)) => {
+                    self.owing.push(position);
+                    lost = Some(error);
+                }
+                (&Job::Acknowledge(position), Failure::Refused(text)) => {
+                    let error = LinkError::of_refusal(&text);
+                    if error.retry == Retry::Never {
+                        // What cannot be acknowledged stays pending and is read again one day.
+                        self.streams[position as usize].acks.clear();
+                        let camera = self.streams[position as usize].camera;
+                        self.say(Some(camera), &error.message, Duration::ZERO, reply);
+                    } else {
+                        self.owing.push(position);
+                        lost = Some(error);
+                    }
+                }
+                (Job::Read(range, _) | Job::Skip(range), Failure::Lost(error)) => {
+                    let keeps_pending = self.keeps_pending();
+                    for &position in &asked[range.clone()] {
+                        self.streams[position as usize].interrupted(keeps_pending);
+                        if self.link.is_cluster() {
+                            self.streams[position as usize].leave_alone(now);
+                        }
+                    }
+                    lost = Some(error);
+                }
+                (Job::Read(range, _) | Job::Skip(range), Failure::Refused(text)) => {
+                    self.refused(&asked[range.clone()], &text, now, reply);
+                }
+            }
+        }
+        if let Some(error) = lost {
+            if self.link.is_cluster() {
+                // The other nodes' cameras go on.
+                self.say(None, &error.message, Duration::from_millis(250), reply);
+            } else {
+                self.fail(&error, now, reply);
+            }
+        }
+    }
+
+    /// A read that the server refused: one stream of a call is enough to have all of it refused.
+    fn refused(&mut self, asked: &[u32], text: &str, now: Instant, reply: &mut Reply) {
+        let error = LinkError::of_refusal(text);
+        let code = text.split(' ').next().unwrap_or_default();
+        match code {
+            // Looking at the groups finds out which.
+            "NOGROUP" | "WRONGTYPE" | "NOPERM" | "UNBLOCKED" | "ERR" => {
+                asked.iter().for_each(|&position| self.close(position));
+                reply.more |= code == "NOGROUP";
+                if matches!(code, "NOPERM" | "ERR") {
+                    let pause = asked.iter().map(|&position| self.streams[position as usize].leave_alone(now)).max();
+                    self.say(None, &error.message, pause.unwrap_or_default(), reply);
+                }
+            }
+            _ => self.fail(&error, now, reply),
+        }
+    }
+}
+
+fn put_read(
+    commands: &mut Commands,
+    options: &RedisSourceOptions,
+    streams: &[Stream],
+    asked: &[u32],
+    count: usize,
+    keeps_pending: bool,
+) {
+    let Some(&first) = asked.first() else { return };
+    let arguments = if keeps_pending { 7 } else { 8 } + 2 * asked.len();
+    commands.begin(streams[first as usize].place, arguments);
+    commands.arg(b"XREADGROUP").arg(b"GROUP").arg(options.group.as_bytes());
+    commands.arg(options.consumer.as_bytes()).arg(b"COUNT").number(count as u64);
+    if !keeps_pending {
+        commands.arg(b"NOACK");
+    }
+    commands.arg(b"STREAMS");
+    for &position in asked {
+        commands.arg(&streams[position as usize].key);
+    }
+    for &position in asked {
+        match streams[position as usize].cursor {
+            Cursor::History(after) => commands.entry_id(after),
+            _ => commands.arg(b">"),
+        };
+    }
+}
+
+fn slot(place: Place) -> u16 {
+    match place {
+        Place::Slot(slot) => slot,
+        _ => 0,
+    }
+}
+
+/// What hears the answer of one read.
+struct Hearing<'a> {
+    reader: &'a mut EntryReader,
+    streams: &'a mut [Stream],
+    heard: &'a mut Heard,
+    keeps_pending: bool,
+}
+
+impl Hearing<'_> {
+    fn read(
+        &mut self,
+        replies: &mut Replies,
+        asked: &[u32],
+        count: usize,
+        arrivals: &mut Vec<(u32, Arrival)>,
+    ) -> Result<(), ReplyError> {
+        let found = match replies.head()? {
+            Head::Nil => 0,
+            Head::Array(found) => found,
+            other => return Err(ReplyError::Protocol(format!("{other:?} in answer to XREADGROUP"))),
+        };
+        let mut rest = asked;
+        for _ in 0..found {
+            match replies.head()? {
+                Head::Array(2) => {}
+                other => return Err(ReplyError::Protocol(format!("{other:?} in the place of a stream"))),
+            }
+            let Head::Bulk(length) = replies.head()? else {
+                return Err(ReplyError::Protocol("a stream without a name".to_owned()));
+            };
+            // Streams come in the order in which they were asked.
+            let key = replies.short(length)?;
+            let at = rest.iter().position(|&position| key == Some(&*self.streams[position as usize].key));
+            let Some(at) = at else {
+                return Err(ReplyError::Protocol("a stream that was not asked for".to_owned()));
+            };
+            let position = rest[at];
+            rest = &rest[at + 1..];
+            self.stream(replies, position, count, arrivals)?;
+        }
+        Ok(())
+    }
+
+    fn stream(
+        &mut self,
+        replies: &mut Replies,
+        position: u32,
+        count: usize,
+        arrivals: &mut Vec<(u32, Arrival)>,
+    ) -> Result<(), ReplyError> {
+        let stream = &mut self.streams[position as usize];
+        let (keeps_pending, gone) = (self.keeps_pending, &mut self.heard.gone);
+        let history = matches!(stream.cursor, Cursor::History(_));
+        let (mut first, mut last, mut frames) = (None, None, 0);
+        let camera = stream.camera;
+        let outcome = self.reader.entries(replies, camera, &mut |entry| match entry {
+            Entry::Frame(id, arrival) => {
+                first = first.or(Some(id));
+                last = Some(id);
+                frames += 1;
+                if keeps_pending {
+                    stream.came(id);
+                } else {
+                    stream.last = stream.last.max(id);
+                }
+                arrivals.push((position, arrival));
+            }
+            Entry::Gone(id) => {
+                last = Some(id);
+                gone.push((position, id));
+            }
+        });
+        if history {
+            if let (Some(first), Some(last)) = (first, last) {
+                self.heard.again.push(Again { position, first, last, count: frames });
+            }
+            if let Some(last) = last {
+                stream.cursor = Cursor::History(last);
+                self.heard.full = true;
+            }
+        }
+        let entries = outcome?;
+        if history && entries == 0 {
+            stream.cursor = Cursor::New;
+            self.heard.full = true;
+        }
+        if entries >= count {
+            self.heard.full = true;
+            if !keeps_pending {
+                stream.cursor = Cursor::Skip;
+            }
+        }
+        stream.is_well();
+        self.heard.entries += frames;
+        Ok(())
+    }
+}

@@ -1,0 +1,303 @@
+//! The thread that talks to Redis for one reader: it may wait for answers, so that the reader never does.
+//!
+//! One turn for each request of the source: leases, new cameras, groups, then one pipeline with the acknowledgements in
+//! front of the reads. Owns the streams' state and the connection; an entry costs no allocation but its payload's.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use omma_engine::cameras::Delivery;
+use omma_engine::source::SourceError;
+use omma_frame::{Arrival, CameraIndex};
+
+use super::RedisSourceOptions;
+use super::budget::Budget;
+use super::discover::Discovery;
+use super::entries::EntryReader;
+use super::leases::Leases;
+use super::stream::{Cursor, EntryId, FIRST, Stream};
+use crate::redis::link::{Commands, Link, LinkError, Retry};
+
+/// Errors that are kept until the source asks; a fault of all cameras at once is told by a few of them.
+const ERRORS_MAX: usize = 32;
+/// Pauses between attempts to reach Redis.
+const DOWN_MIN: Duration = Duration::from_millis(100);
+
+/// What the source asks for.
+#[derive(Debug, Default)]
+pub(super) struct Request {
+    /// By stream how many entries have room; empty: read nothing.
+    pub rooms: Vec<u32>,
+    pub settled: Vec<Settled>,
+    /// Say goodbye and end.
+    pub stop: bool,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Settled {
+    pub stream: u32,
+    pub id: EntryId,
+    pub fate: EntryFate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EntryFate {
+    /// It need not be delivered again.
+    Done,
+    /// It stays pending, for whoever owns the camera next.
+    Again,
+    /// It goes to the dead-letter stream.
+    Poisoned,
+}
+
+/// What a turn brought. The request's vectors come back to be used again.
+#[derive(Default)]
+pub(super) struct Reply {
+    pub arrivals: Vec<(u32, Arrival)>,
+    /// Cameras that are new, in the order of their streams.
+    pub found: Vec<(CameraIndex, u32)>,
+    /// Shards whose frames are another process's now.
+    pub lost_shards: Vec<u32>,
+    pub errors: Vec<SourceError>,
+    /// There is more than was asked for: ask again at once.
+    pub more: bool,
+    pub rooms: Vec<u32>,
+    pub settled: Vec<Settled>,
+}
+
+pub(super) struct Worker {
+    pub options: Arc<RedisSourceOptions>,
+    pub link: Link,
+    pub commands: Commands,
+    pub streams: Vec<Stream>,
+    /// By shard, those of one place in a cluster next to each other.
+    pub by_shard: Vec<Vec<u32>>,
+    pub leases: Leases,
+    pub entries: EntryReader,
+    pub budget: Budget,
+    pub discovery: Discovery,
+    /// Streams with something to acknowledge, each once.
+    pub owing: Vec<u32>,
+    /// Poisoned entries that are not in the dead-letter stream yet.
+    pub dead: Vec<(u32, EntryId)>,
+    /// Streams whose group has to be seen to.
+    pub closed: bool,
+    /// The shard at which the next turn begins, and how many there were.
+    pub first_shard: usize,
+    pub turns: usize,
+    pub next_look: Instant,
+    pub next_stream_looked: usize,
+    pub next_rings: Instant,
+    down: Option<Instant>,
+    failures: u32,
+}
+
+impl Worker {
+    pub fn new(
+        options: Arc<RedisSourceOptions>,
+        link: Link,
+        leases: Leases,
+        entries: EntryReader,
+        now: Instant,
+    ) -> Self {
+        let budget = Budget::new(options.reply_bytes, options.entries_max);
+        let discovery = Discovery::new(options.discover_interval, now);
+        let shards = options.shards as usize;
+        Self {
+            options,
+            link,
+            commands: Commands::default(),
+            streams: Vec::new(),
+            by_shard: vec![Vec::new(); shards],
+            leases,
+            entries,
+            budget,
+            discovery,
+            owing: Vec::new(),
+            dead: Vec::new(),
+            closed: true,
+            first_shard: 0,
+            turns: 0,
+            next_look: now,
+            next_stream_looked: 0,
+            next_rings: now,
+            down: None,
+            failures: 0,
+        }
+    }
+
+    /// Whether unfinished entries stay with the group.
+    pub fn keeps_pending(&self) -> bool {
+        self.options.delivery == Delivery::Every
+    }
+
+    /// A stream more; its place among the streams.
+    pub fn add(&mut self, camera: CameraIndex, key: &str, shard: u32, now: Instant) {
+        let position = u32::try_from(self.streams.len()).unwrap_or(u32::MAX);
+        let stream = Stream::new(camera, key, shard, now);
+        let Some(list) = self.by_shard.get_mut(shard as usize) else { return };
+        if self.link.is_cluster() {
+            let slot_of = |position: &u32| match self.streams[*position as usize].place {
+                crate::redis::link::Place::Slot(slot) => slot,
+                _ => 0,
+            };
+            let crate::redis::link::Place::Slot(slot) = stream.place else { return };
+            let at = list.partition_point(|other| slot_of(other) <= slot);
+            list.insert(at, position);
+        } else {
+            list.push(position);
+        }
+        self.streams.push(stream);
+        self.closed = true;
+    }
+
+    /// Until the source is gone.
+    pub fn run(mut self, requests: &Receiver<Request>, replies: &Sender<Reply>) {
+        let idle = self.options.lease / 4;
+        loop {
+            match requests.recv_timeout(idle) {
+                Ok(request) => {
+                    let stop = request.stop;
+                    let mut reply = self.turn(request, Instant::now());
+                    if stop {
+                        self.leases.leave(&mut self.link);
+                    }
+                    reply.errors.truncate(ERRORS_MAX);
+                    if replies.send(reply).is_err() || stop {
+                        return;
+                    }
+                }
+                // Nobody asks, as when everything is full: what is owned stays so all the same.
+                Err(RecvTimeoutError::Timeout) => {
+                    let mut reply = Reply::default();
+                    self.keep_leases(Instant::now(), &mut reply);
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn turn(&mut self, mut request: Request, now: Instant) -> Reply {
+        let mut reply = Reply::default();
+        for settled in request.settled.drain(..) {
+            self.settle(settled);
+        }
+        // Nobody is asked again at once who has just not answered; a goodbye is worth a try.
+        if self.down.is_none_or(|until| now >= until) || request.stop {
+            self.bury(&mut reply, now);
+            if !request.stop {
+                self.keep_leases(now, &mut reply);
+                self.find_cameras(now, &mut reply);
+                self.open(now, &mut reply);
+                self.look(now, &mut reply);
+                self.refresh_rings(now);
+            }
+            let rooms = if request.stop { &[] } else { &request.rooms[..] };
+            self.read(rooms, now, &mut reply);
+        }
+        (reply.rooms, reply.settled) = (request.rooms, request.settled);
+        reply
+    }
+
+    fn settle(&mut self, settled: Settled) {
+        let Some(stream) = self.streams.get_mut(settled.stream as usize) else { return };
+        match settled.fate {
+            EntryFate::Again => stream.settled(settled.id),
+            EntryFate::Done => {
+                stream.settled(settled.id);
+                self.acknowledge(settled.stream, settled.id);
+            }
+            EntryFate::Poisoned => self.dead.push((settled.stream, settled.id)),
+        }
+    }
+
+    /// With the next read.
+    pub fn acknowledge(&mut self, position: u32, id: EntryId) {
+        let stream = &mut self.streams[position as usize];
+        if stream.acks.is_empty() {
+            self.owing.push(position);
+        }
+        stream.acks.push(id);
+    }
+
+    fn keep_leases(&mut self, now: Instant, reply: &mut Reply) {
+        if !self.leases.is_due(now) || self.down.is_some_and(|until| now < until) {
+            return;
+        }
+        let (streams, by_shard) = (&self.streams, &self.by_shard);
+        let is_drained = |shard: u32| {
+            let list = by_shard.get(shard as usize).map_or(&[][..], Vec::as_slice);
+            list.iter().all(|&position| streams[position as usize].is_drained())
+        };
+        match self.leases.tick(&mut self.link, now, &is_drained) {
+            Ok(changes) => {
+                self.is_up();
+                self.closed |= !changes.gained.is_empty();
+                self.lose(&changes.lost, reply);
+            }
+            Err(error) => {
+                let lost = self.leases.expire(now);
+                self.lose(&lost, reply);
+                self.fail(&error, now, reply);
+            }
+        }
+    }
+
+    fn lose(&mut self, shards: &[u32], reply: &mut Reply) {
+        for &shard in shards {
+            for &position in self.by_shard.get(shard as usize).map_or(&[][..], Vec::as_slice) {
+                self.streams[position as usize].give_up();
+            }
+        }
+        self.closed |= !shards.is_empty();
+        reply.lost_shards.extend_from_slice(shards);
+    }
+
+    fn refresh_rings(&mut self, now: Instant) {
+        if now >= self.next_rings {
+            self.entries.rings.refresh();
+            self.next_rings = now + Duration::from_secs(5);
+        }
+    }
+
+    /// Redis as a whole could not be reached or would not: it is left alone for a pause that grows.
+    pub fn fail(&mut self, error: &LinkError, now: Instant, reply: &mut Reply) {
+        let pause = DOWN_MIN.saturating_mul(1 << self.failures.min(16)).min(self.options.reconnect_max);
+        self.failures = self.failures.saturating_add(1);
+        self.down = Some(now + pause);
+        let retry_after = if error.retry == Retry::Now { Duration::ZERO } else { pause };
+        self.say(None, &error.message, retry_after, reply);
+    }
+
+    pub fn is_up(&mut self) {
+        self.failures = 0;
+        self.down = None;
+    }
+
+    pub fn say(&self, camera: Option<CameraIndex>, message: &str, retry_after: Duration, reply: &mut Reply) {
+        if reply.errors.len() < ERRORS_MAX {
+            let (source, message) = (self.options.name.clone(), message.to_owned());
+            reply.errors.push(SourceError { source, camera, message, retry_after: Some(retry_after) });
+        }
+    }
+
+    /// The stream's group has to be seen to before it is read on.
+    pub fn close(&mut self, position: u32) {
+        let stream = &mut self.streams[position as usize];
+        let from = match stream.cursor {
+            Cursor::Closed(from) => from,
+            Cursor::History(from) => from,
+            Cursor::New | Cursor::Skip => stream.last,
+        };
+        stream.cursor = Cursor::Closed(from);
+        self.closed = true;
+    }
+
+    /// All that is pending of it is read again, once what is in flight has come home.
+    pub fn reopen(&mut self, position: u32) {
+        self.streams[position as usize].cursor = Cursor::Closed(FIRST);
+        self.closed = true;
+    }
+}
