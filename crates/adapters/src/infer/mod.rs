@@ -1,10 +1,11 @@
-//! Models that run inside this process: ONNX files on one of three runtimes, and two stand-ins without a model.
+//! What runs models: ONNX files on one of three runtimes in this process, servers that speak the Open Inference Protocol
+//! (`open_inference`), and two stand-ins without a model.
 //!
 //! Owns nothing while the pipeline runs: [`open`] inspects a file, picks the runtime and hands the engine an opener;
 //! each instance then lives on the engine's thread that opened it, with its own session. A batch costs no copy on
 //! its way in (the runtimes read the batch tensor where it lies) nor on its way out (the reply sees their outputs).
 //!
-//! What is absent: no decoding of pictures or outputs, no GPU, no network.
+//! What is absent: no decoding of pictures or outputs, no GPU, and no network but in `open_inference`.
 
 // Without any runtime (as the fuzzers build it) nobody asks for a batch.
 #![cfg_attr(not(any(feature = "onnxruntime", feature = "openvino", feature = "rten")), allow(dead_code, unused))]
@@ -16,6 +17,8 @@ mod library;
 mod onnx;
 #[cfg(feature = "onnxruntime")]
 mod onnxruntime;
+#[cfg(feature = "triton")]
+pub mod open_inference;
 #[cfg(feature = "openvino")]
 mod openvino;
 #[cfg(feature = "openvino")]

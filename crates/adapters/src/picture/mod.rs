@@ -95,6 +95,28 @@ impl PictureDecoderFactory for Factory {
     }
 }
 
+/// The size that an encoded picture says it has, if that is within the limits.
+///
+/// # Errors
+/// It is no JPEG or PNG, or not within the limits.
+#[cfg(feature = "triton")]
+pub(crate) fn encoded_size(bytes: &[u8], limits: &PictureLimits) -> Result<omma_frame::Size, PictureError> {
+    limits.check_bytes(bytes.len())?;
+    let size = if jpeg::is_jpeg(bytes) {
+        jpeg::Header::read(bytes)?.size
+    } else if png::is_png(bytes) {
+        png::Header::read(bytes)?.size
+    } else {
+        return Err(unknown(bytes));
+    };
+    limits.check_size(size)?;
+    Ok(size)
+}
+
+fn unknown(bytes: &[u8]) -> PictureError {
+    corrupt(format!("the picture begins with {}, expected JPEG (ff d8 ff) or PNG (89 50 4e 47)", error::hex(bytes)))
+}
+
 fn unreadable(what: Unreadable) -> PictureError {
     PictureError { reason: what.reason, message: what.message }
 }
@@ -136,10 +158,7 @@ impl Decoder {
         } else if png::is_png(bytes) {
             self.png(bytes, slot)
         } else {
-            Err(corrupt(format!(
-                "the picture begins with {}, expected JPEG (ff d8 ff) or PNG (89 50 4e 47)",
-                error::hex(bytes)
-            )))
+            Err(unknown(bytes))
         }
     }
 

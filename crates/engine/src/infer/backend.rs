@@ -127,6 +127,12 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = (OwnedBatch, Result<(), Backen
 pub trait AsyncBackend: Send + Sync {
     /// Runs the batch and calls [`Reply::outputs`] once, as [`Backend::infer`] does.
     fn infer<'a>(&'a self, batch: OwnedBatch, reply: &'a mut (dyn Reply + Send)) -> Answer<'a>;
+
+    /// How many batches are worth having on their way now; more wait at the desk, where overtaken frames are still
+    /// dropped. Asked before each batch; an answer that grows is noticed when a batch comes back.
+    fn requests_max(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// Where a model computes, as far as choosing a mode is concerned (the spec's section 6).

@@ -93,7 +93,7 @@ impl Feed {
     /// Waits for room for one more batch; `None` when the engine has stopped or the version is sent away.
     fn acquire(&self, shared: &Shared, version: &Version) -> Option<Prepared> {
         let mut out = self.out.lock();
-        while out.batches >= self.batches_max {
+        while out.batches >= self.batches_max.min(version.requests_max()) {
             if shared.lifecycle.phase() == Phase::Stopped || version.retired() {
                 return None;
             }

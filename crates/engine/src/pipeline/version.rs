@@ -160,6 +160,14 @@ impl Version {
         Prepared::new(self.slots_per_batch(), self.spec.slot_bytes(), self.memory.as_ref())
     }
 
+    /// Batches that may be on their way at the same time, as far as the backend has a say in it.
+    pub(super) fn requests_max(&self) -> usize {
+        match &self.opener {
+            Opener::Async(backend) => backend.requests_max().max(1),
+            Opener::Blocking(_) => usize::MAX,
+        }
+    }
+
     pub(super) fn watched_slot(&self) -> Arc<WatchSlot> {
         let slot = Arc::new(WatchSlot::default());
         self.slots.lock().push(Arc::clone(&slot));

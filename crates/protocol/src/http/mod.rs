@@ -6,6 +6,7 @@
 //! times the size of an element.
 
 mod data;
+mod describe;
 mod header;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use crate::wire::model_infer_request::{InferInputTensor, InferRequestedOutputTen
 use crate::wire::model_infer_response::InferOutputTensor;
 use crate::wire::{ModelInferRequest, ModelInferResponse};
 use crate::{Datatype, Invalid, quoted, shape};
+pub use describe::{decode_config, decode_metadata};
 use header::{Header, Tensor};
 
 /// The HTTP header that says how long the JSON at the front of the body is; without it the body is all JSON.

@@ -1,0 +1,338 @@
+//! The way of one batch to a server and back: which server, what is sent, what is tried again.
+//!
+//! Runs as one task per request on the client's own runtime; a request on its way holds its tensor and its places in shared
+//! memory, and no thread. Nothing is tried for longer than the batch's deadline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use crossbeam_channel::Sender;
+use omma_engine::infer::backend::BackendError;
+use omma_engine::report::{Level, Message};
+use omma_engine::tensor::BatchTensor;
+use omma_frame::DropReason;
+use omma_protocol::wire::ModelInferRequest;
+use omma_protocol::wire::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use omma_protocol::{SharedMemory, parameters};
+use parking_lot::Mutex;
+
+use super::answer::{self, Answered, Place, Places};
+use super::describe::Described;
+use super::failure::{Failure, Kind};
+use super::limiter::Limiter;
+use super::options::{OpenInferenceOptions, Send};
+use super::segment::{Lease, Pool};
+use super::server::{Server, choose};
+
+/// Requests that nobody waits for any more and that a server may still write into shared memory for.
+const ABANDONED_MAX: usize = 32;
+/// How long such a request is waited for before its place in shared memory is given up for good.
+const ABANDONED_FOR: Duration = Duration::from_secs(30);
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// How often a server may say that it has forgotten its regions before the batch is given up.
+const FORGOTTEN_MAX: u32 = 4;
+/// How long is waited for an answer to a question about health, and after how long a silence it is asked.
+pub(super) const HEALTH_EVERY: Duration = Duration::from_secs(1);
+const HEALTH_WITHIN: Duration = Duration::from_secs(2);
+
+/// One batch on its way.
+pub(super) struct Job {
+    pub(super) tensor: Arc<BatchTensor>,
+    /// Rows to send, and how many of them are pictures.
+    pub(super) rows: usize,
+    pub(super) frames: usize,
+    pub(super) shape: [usize; 4],
+    pub(super) parameters: Arc<[(String, String)]>,
+    pub(super) begun: Instant,
+    /// Nobody waits for it any more.
+    pub(super) abandoned: AtomicBool,
+}
+
+pub(super) struct Client {
+    pub(super) options: OpenInferenceOptions,
+    pub(super) servers: Vec<Server>,
+    pub(super) model: Described,
+    pub(super) pool: Arc<Pool>,
+    /// Tensors lie in shared memory.
+    pub(super) shared: bool,
+    pub(super) limiter: Mutex<Limiter>,
+    pub(super) in_flight: AtomicUsize,
+    pub(super) abandoned: AtomicUsize,
+    pub(super) messages: Sender<Message>,
+    /// Counted up each time a server falls silent, so that requests on their way to it can go elsewhere.
+    pub(super) fallen: tokio::sync::watch::Sender<u64>,
+}
+
+/// Taints the outputs' segment unless the server has answered: it may write there whenever it comes to it.
+struct Unanswered<'a>(Option<&'a Places>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(places) = self.0 {
+            places.lease.taint();
+        }
+    }
+}
+
+/// The bytes of the first rows of a tensor, kept alive by whoever still sends them.
+struct Rows {
+    tensor: Arc<BatchTensor>,
+    rows: usize,
+}
+
+impl AsRef<[u8]> for Rows {
+    fn as_ref(&self) -> &[u8] {
+        self.tensor.bytes(self.rows)
+    }
+}
+
+impl Client {
+    pub(super) fn say(&self, level: Level, text: String) {
+        say(&self.messages, &self.options.model, level, text);
+    }
+
+    /// Sees a batch through: to the answer, or to the reason why there is none.
+    pub(super) async fn run(&self, job: &Job) -> Result<Vec<Answered>, BackendError> {
+        let until = job.begun + self.options.deadline;
+        let (mut busy, mut absent, mut forgotten, mut avoid) = (0, 0, 0, None);
+        let mut last: Option<String> = None;
+        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        let _counted = Counted(&self.in_flight);
+        loop {
+            let now = Instant::now();
+            let (at, wait) = choose(&self.servers, avoid, now);
+            if job.abandoned.load(Ordering::Acquire) || now >= until || wait.is_some_and(|wait| wait >= until) {
+                let why = last.map_or_else(String::new, |last| format!("; {last}"));
+                let message = format!("no answer within {} ms{why}", self.options.deadline.as_millis());
+                return Err(BackendError { reason: DropReason::DeadlineExceeded, message, reopen: false });
+            }
+            if let Some(wait) = wait {
+                tokio::time::sleep_until(wait.into()).await;
+                // Somebody else may have found another server up meanwhile.
+                if choose(&self.servers, avoid, Instant::now()).0 != at {
+                    continue;
+                }
+            }
+            let server = &self.servers[at];
+            let begun = Instant::now();
+            let failure = match self.attempt(server, job).await {
+                Ok(answer) => {
+                    self.heard(server);
+                    self.limiter.lock().answered(job.frames, begun.elapsed(), in_flight);
+                    return answer.map_err(BackendError::batch);
+                }
+                Err(failure) => failure,
+            };
+            let message = format!("{}: {}", server.url, failure.message);
+            match failure.kind {
+                Kind::Connection => {
+                    self.lost(server, &failure.message);
+                    avoid = Some(at);
+                }
+                Kind::Absent => {
+                    self.lost(server, &failure.message);
+                    avoid = Some(at);
+                    absent += 1;
+                    if absent > self.options.retries_max as usize + self.servers.len() {
+                        return Err(BackendError::batch(message));
+                    }
+                }
+                Kind::Busy => {
+                    self.limiter.lock().overloaded();
+                    busy += 1;
+                    if busy > self.options.retries_max {
+                        return Err(BackendError::batch(message));
+                    }
+                    tokio::time::sleep(BUSY_PAUSE * (1 << busy.min(6))).await;
+                    avoid = Some(at);
+                }
+                Kind::Region => {
+                    server.forget_regions().await;
+                    forgotten += 1;
+                    if forgotten > FORGOTTEN_MAX {
+                        return Err(BackendError::batch(message));
+                    }
+                }
+                Kind::Refused => {
+                    self.heard(server);
+                    return Err(BackendError::batch(message));
+                }
+            }
+            last = Some(message);
+        }
+    }
+
+    fn heard(&self, server: &Server) {
+        if server.is_up(Instant::now()) {
+            self.say(Level::Info, format!("{} serves it again", server.url));
+        }
+    }
+
+    fn lost(&self, server: &Server, why: &str) {
+        self.limiter.lock().overloaded();
+        if server.is_down(Instant::now()) {
+            self.say(
+                Level::Warning,
+                format!("{} does not serve it: {why}; it is asked again, with pauses", server.url),
+            );
+        }
+    }
+
+    /// One request to one server. The inner error: it has answered, but not what the model promises.
+    async fn attempt(&self, server: &Server, job: &Job) -> Result<Result<Vec<Answered>, String>, Failure> {
+        let _on_its_way = server.on_its_way();
+        let mut fallen = self.fallen.subscribe();
+        let input = job.tensor.brought().and_then(|memory| memory.downcast_ref::<Lease>()).filter(|_| self.shared);
+        let places = if self.shared { self.places(job.rows) } else { None };
+        let leases = input.into_iter().chain(places.as_ref().map(|places| &places.lease));
+        for segment in leases.filter_map(Lease::segment) {
+            server.register(segment).await?;
+        }
+        let request = self.request(job, input, places.as_ref())?;
+        let mut unanswered = Unanswered(places.as_ref());
+        let answer = server.infer(request);
+        tokio::pin!(answer);
+        let answer = loop {
+            tokio::select! {
+                answer = &mut answer => break answer,
+                changed = fallen.changed() => {
+                    // Only if another one can do it: a server that comes back may yet answer.
+                    let now = Instant::now();
+                    let elsewhere = self.servers.iter().any(|other| other.down_until(now).is_none());
+                    if changed.is_err() || (server.down_until(now).is_some() && elsewhere) {
+                        return Err(Failure::new(Kind::Connection, "it does not answer"));
+                    }
+                }
+            }
+        };
+        if !matches!(&answer, Err(failure) if failure.kind == Kind::Connection) {
+            unanswered.0 = None;
+        }
+        Ok(answer::read(&answer?, &self.model.outputs, places.as_ref()))
+    }
+
+    fn request(&self, job: &Job, input: Option<&Lease>, places: Option<&Places>) -> Result<ModelInferRequest, Failure> {
+        let picture = self.options.send == Send::Picture;
+        let bytes = job.tensor.bytes(job.rows).len();
+        let shared = input.and_then(Lease::segment).filter(|_| !picture).map(|segment| SharedMemory {
+            region: segment.name().to_owned(),
+            offset: 0,
+            byte_size: bytes,
+        });
+        let size = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
+        let (shape, content) = if picture {
+            (vec![size(job.rows), 1], Some(pictures(&job.tensor, job.rows)?))
+        } else {
+            let inline = || Bytes::from_owner(Rows { tensor: Arc::clone(&job.tensor), rows: job.rows });
+            (job.shape.map(size).to_vec(), shared.is_none().then(inline))
+        };
+        let tensor = InferInputTensor {
+            name: self.model.input.clone(),
+            datatype: self.model.input_type.name().to_owned(),
+            shape,
+            parameters: shared.map(|shared| shared.parameters()).unwrap_or_default(),
+            contents: None,
+        };
+        let output = |(number, output): (usize, &super::describe::Output)| {
+            let place = places.and_then(|places| Some((places.lease.segment()?, places.places.get(number)?)));
+            let shared = place.map(|(segment, place)| SharedMemory {
+                region: segment.name().to_owned(),
+                offset: place.offset,
+                byte_size: place.byte_size,
+            });
+            let parameters = shared.map(|shared| shared.parameters()).unwrap_or_default();
+            InferRequestedOutputTensor { name: output.name.clone(), parameters }
+        };
+        Ok(ModelInferRequest {
+            model_name: self.options.model.clone(),
+            model_version: self.options.version.clone(),
+            parameters: job
+                .parameters
+                .iter()
+                .map(|(name, value)| (name.clone(), parameters::text(value.as_str())))
+                .collect(),
+            inputs: vec![tensor],
+            outputs: self.model.outputs.iter().enumerate().map(output).collect(),
+            raw_input_contents: content.into_iter().collect(),
+            ..ModelInferRequest::default()
+        })
+    }
+
+    /// Room in shared memory for all outputs of so many rows; `None` if their sizes may vary, or there is none to be had.
+    fn places(&self, rows: usize) -> Option<Places> {
+        let mut places = Vec::with_capacity(self.model.outputs.len());
+        let mut end = 0_usize;
+        for output in &self.model.outputs {
+            let byte_size = output.row_bytes()?.checked_mul(rows)?;
+            places.push(Place { offset: end, byte_size });
+            end = end.checked_add(byte_size)?.checked_next_multiple_of(64)?;
+        }
+        // A few numbers travel faster in the answer itself.
+        const WORTH_BYTES: usize = 16 << 10;
+        if end < WORTH_BYTES {
+            return None;
+        }
+        Some(Places { lease: self.pool.take(end).ok()?, places })
+    }
+
+    /// Waits for a request that nobody waits for any more, as long as its server may write into its shared memory.
+    pub(super) async fn see_off(&self, job: &Job, run: impl Future<Output = Result<Vec<Answered>, BackendError>>) {
+        job.abandoned.store(true, Ordering::Release);
+        let others = self.abandoned.fetch_add(1, Ordering::Relaxed);
+        let _counted = Counted(&self.abandoned);
+        if self.shared && others < ABANDONED_MAX {
+            let _ = tokio::time::timeout(ABANDONED_FOR, run).await;
+        }
+    }
+
+    /// One look at the servers: those that have been silent are asked how they are; what is gone is unregistered.
+    pub(super) async fn look_after(&self) {
+        let now = Instant::now();
+        let silent: Vec<_> = self.servers.iter().filter(|server| server.silent(now, HEALTH_EVERY)).collect();
+        for server in silent {
+            let asked = server.ready(&self.options.model, &self.options.version);
+            match tokio::time::timeout(HEALTH_WITHIN, asked).await {
+                Ok(Ok(true)) => self.heard(server),
+                Ok(Ok(false)) => self.lost(server, "the model is not ready"),
+                Ok(Err(failure)) => self.lost(server, &failure.message),
+                Err(_) => {
+                    self.lost(server, "it does not answer");
+                    self.fallen.send_modify(|times| *times += 1);
+                }
+            }
+        }
+        for name in self.pool.gone() {
+            for server in &self.servers {
+                let _ = tokio::time::timeout(HEALTH_WITHIN, server.unregister(&name)).await;
+            }
+        }
+    }
+}
+
+/// Says something of a model to people; what they do not come to read is lost, not waited for.
+pub(super) fn say(messages: &Sender<Message>, model: &str, level: Level, text: String) {
+    let _ = messages.try_send(Message { level, subject: format!("model {model}"), text, times: 1 });
+}
+
+/// Counts down when it is done with.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The encoded pictures in the front slots, each behind its length (`picture.rs`), as the content of a BYTES tensor.
+fn pictures(tensor: &BatchTensor, rows: usize) -> Result<Bytes, Failure> {
+    let all = tensor.bytes(rows);
+    let mut content = BytesMut::new();
+    for slot in all.chunks_exact((all.len() / rows.max(1)).max(1)) {
+        let length = slot.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+        let whole = slot.get(..4 + length).ok_or_else(|| Failure::new(Kind::Refused, "a slot without a picture"))?;
+        content.put_slice(whole);
+    }
+    Ok(content.freeze())
+}

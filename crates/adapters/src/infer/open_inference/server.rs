@@ -1,0 +1,216 @@
+//! One of a model's servers: how it is spoken with, whether it is up, what it has been told.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use omma_protocol::wire::{ModelConfig, ModelInferRequest, ModelInferResponse, ModelMetadataResponse};
+use parking_lot::Mutex;
+
+use super::failure::{Failure, Kind};
+use super::grpc::Grpc;
+use super::http::Http;
+use super::options::{ServerUrl, Transport};
+use super::segment::Segment;
+
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+pub(super) struct Server {
+    pub(super) url: ServerUrl,
+    transport: Speaks,
+    /// Requests on their way to it.
+    in_flight: AtomicUsize,
+    state: Mutex<State>,
+    /// Regions of shared memory that it knows of. Locked while one is registered, so that each is registered once.
+    regions: tokio::sync::Mutex<HashSet<String>>,
+}
+
+enum Speaks {
+    Grpc(Grpc),
+    Http(Http),
+}
+
+#[derive(Default)]
+struct State {
+    /// Not asked before this moment, unless no server is better.
+    down_until: Option<Instant>,
+    pause: Duration,
+    heard_at: Option<Instant>,
+}
+
+/// Counts a request as on its way for as long as it lives.
+pub(super) struct OnItsWay<'a>(&'a Server);
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+macro_rules! speak {
+    ($server:expr, $call:ident ( $($argument:expr),* )) => {
+        match &$server.transport {
+            Speaks::Grpc(grpc) => grpc.$call($($argument),*).await,
+            Speaks::Http(http) => http.$call($($argument),*).await,
+        }
+    };
+}
+
+impl Server {
+    /// Within a runtime: the transports make their connections there, when they are needed.
+    pub(super) fn new(url: ServerUrl, connect_timeout: Duration) -> Result<Self, String> {
+        let transport = match url.transport {
+            Transport::Grpc => Speaks::Grpc(Grpc::new(&url, connect_timeout)?),
+            Transport::Http => Speaks::Http(Http::new(&url, connect_timeout)),
+        };
+        let (in_flight, state, regions) = (AtomicUsize::new(0), Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self { url, transport, in_flight, state, regions })
+    }
+
+    pub(super) fn on_its_way(&self) -> OnItsWay<'_> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        OnItsWay(self)
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// When it may be asked again; `None`: now.
+    pub(super) fn down_until(&self, now: Instant) -> Option<Instant> {
+        self.state.lock().down_until.filter(|until| *until > now)
+    }
+
+    /// It has answered something. `true`: it was down before.
+    pub(super) fn is_up(&self, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        let was_down = state.down_until.is_some();
+        *state = State { down_until: None, pause: Duration::ZERO, heard_at: Some(now) };
+        was_down
+    }
+
+    /// It cannot serve the model now; it is left alone for a while, longer each time. `true`: it was up before.
+    pub(super) fn is_down(&self, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        let was_up = state.down_until.is_none();
+        // Many requests that fail together are one failure.
+        if state.down_until.is_none_or(|until| until <= now) {
+            state.pause = (state.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+            state.down_until = Some(now + state.pause);
+        }
+        was_up
+    }
+
+    /// Whether nothing has been heard of it for so long.
+    pub(super) fn silent(&self, now: Instant, span: Duration) -> bool {
+        self.state.lock().heard_at.is_none_or(|heard| now.saturating_duration_since(heard) >= span)
+    }
+
+    pub(super) async fn infer(&self, request: ModelInferRequest) -> Result<ModelInferResponse, Failure> {
+        speak!(self, infer(request))
+    }
+
+    pub(super) async fn ready(&self, name: &str, version: &str) -> Result<bool, Failure> {
+        speak!(self, ready(name, version))
+    }
+
+    pub(super) async fn metadata(&self, name: &str, version: &str) -> Result<ModelMetadataResponse, Failure> {
+        speak!(self, metadata(name, version))
+    }
+
+    pub(super) async fn config(&self, name: &str, version: &str) -> Result<Option<ModelConfig>, Failure> {
+        speak!(self, config(name, version))
+    }
+
+    /// Sees to it that the server knows this segment.
+    pub(super) async fn register(&self, segment: &Segment) -> Result<(), Failure> {
+        let mut regions = self.regions.lock().await;
+        if regions.contains(segment.name()) {
+            return Ok(());
+        }
+        match speak!(self, register(segment.name(), &segment.key(), segment.len())) {
+            Ok(()) => {}
+            // Told in an attempt whose answer was lost: no other process has this name.
+            Err(failure) if failure.message.contains("already") => {}
+            Err(failure) => return Err(failure),
+        }
+        regions.insert(segment.name().to_owned());
+        Ok(())
+    }
+
+    /// It has forgotten its regions: it is another process now.
+    pub(super) async fn forget_regions(&self) {
+        self.regions.lock().await.clear();
+    }
+
+    /// Tells it that a segment is gone, if it knows of it; whether it heard does not matter to anybody else.
+    pub(super) async fn unregister(&self, name: &str) {
+        if self.regions.lock().await.remove(name) {
+            let _ = speak!(self, unregister(name));
+        }
+    }
+
+    /// Tells it of all segments that they are gone.
+    pub(super) async fn unregister_all(&self) {
+        let names: Vec<_> = self.regions.lock().await.drain().collect();
+        for name in names {
+            if speak!(self, unregister(&name)).is_err_and(|failure| failure.kind == Kind::Connection) {
+                return;
+            }
+        }
+    }
+}
+
+/// The server for the next request: the one with the fewest on their way of those that are up, else the one that is down
+/// for the shortest time, with the moment from which it may be asked. `avoid` is the one that has just failed the request.
+pub(super) fn choose(servers: &[Server], avoid: Option<usize>, now: Instant) -> (usize, Option<Instant>) {
+    let up = |at: &usize| servers[*at].down_until(now).is_none();
+    let ranked = |at: &usize| (Some(*at) == avoid, servers[*at].in_flight());
+    if let Some(best) = (0..servers.len()).filter(up).min_by_key(ranked) {
+        return (best, None);
+    }
+    let until = |at: &usize| servers[*at].down_until(now);
+    let best = (0..servers.len()).min_by_key(until).unwrap_or(0);
+    (best, servers[best].down_until(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers(count: usize) -> Vec<Server> {
+        let url = |n: usize| ServerUrl::parse(&format!("http://127.0.0.1:{}", 9000 + n)).expect("a URL");
+        (0..count).map(|n| Server::new(url(n), Duration::from_secs(1)).expect("a client")).collect()
+    }
+
+    #[test]
+    fn the_least_loaded_server_that_is_up_is_asked() {
+        let (servers, now) = (servers(3), Instant::now());
+        assert_eq!(choose(&servers, None, now), (0, None));
+        let _busy = (servers[0].on_its_way(), servers[1].on_its_way());
+        assert_eq!(choose(&servers, None, now), (2, None));
+        assert!(servers[2].is_down(now));
+        assert!(!servers[2].is_down(now), "said once");
+        assert_eq!(choose(&servers, Some(0), now), (1, None), "not the one that has just failed");
+        assert!(servers[0].is_down(now) && servers[1].is_down(now));
+        let (best, until) = choose(&servers, None, now);
+        assert_eq!((best, until), (0, Some(now + PAUSE_MIN)), "all are down: the first that may be asked again");
+        assert!(servers[1].is_up(now));
+        assert_eq!(choose(&servers, None, now), (1, None));
+    }
+
+    #[test]
+    fn pauses_grow_while_a_server_stays_down_and_begin_anew() {
+        let (servers, mut now) = (servers(1), Instant::now());
+        for expected in [50, 100, 200, 400, 800, 1600, 2000, 2000] {
+            servers[0].is_down(now);
+            let until = servers[0].down_until(now).expect("down");
+            assert_eq!(until - now, Duration::from_millis(expected));
+            now = until;
+        }
+        assert!(servers[0].is_up(now) && !servers[0].is_up(now));
+        servers[0].is_down(now);
+        assert_eq!(servers[0].down_until(now), Some(now + PAUSE_MIN));
+    }
+}
