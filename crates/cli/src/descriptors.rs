@@ -38,12 +38,17 @@ fn step(needed: u64, limits: Limits) -> Step {
     }
 }
 
+/// More than most clusters have.
+const MASTERS: u64 = 32;
+
 /// How many the sources hold at once.
 fn held(config: &Config) -> u64 {
     let of = |kind: &SourceKind| match kind {
         SourceKind::Synthetic { .. } | SourceKind::Images { .. } => 0,
         SourceKind::MjpegFile { .. } => 1,
         SourceKind::MjpegHttp { streams, .. } => streams.len() as u64,
+        // Each reader has one to the server, or to each master.
+        SourceKind::Redis(streams) => config.engine.readers as u64 * if streams.redis.cluster { MASTERS } else { 1 },
     };
     config.sources.iter().map(|source| of(&source.kind)).sum()
 }

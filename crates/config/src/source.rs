@@ -1,5 +1,7 @@
 //! `[[sources]]`: where frames come from, which cameras they have, and which way their frames go.
 
+mod redis;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use omma_engine::cameras::{CameraPlan, Delivery};
 use omma_frame::{CameraId, Size};
 
+pub use self::redis::{FrameWire, RedisStreams};
+pub(crate) use self::redis::{StartWord, fits_stream};
 use crate::files::{existing_file, existing_files, password};
 use crate::names::Names;
 use crate::problem::quoted;
@@ -19,7 +23,7 @@ use crate::secret::Secret;
 pub struct SourceConfig {
     pub name: String,
     pub kind: SourceKind,
-    /// Its cameras, in order; never empty.
+    /// Its cameras, in order; empty only if it finds them while it runs.
     pub cameras: Vec<CameraId>,
     pub delivery: Delivery,
     pub waiting_frames_max: u32,
@@ -40,6 +44,8 @@ pub enum SourceKind {
     MjpegFile { path: PathBuf, pace: Pace, repeat: bool },
     /// One stream for each camera, in the order of the cameras.
     MjpegHttp { streams: Vec<Stream>, connect_timeout: Duration, read_timeout: Duration, reconnect_max: Duration },
+    /// Streams of a Redis server or cluster.
+    Redis(Box<RedisStreams>),
 }
 
 /// How fast frames are drawn or replayed.
@@ -67,15 +73,21 @@ pub struct Login {
 impl SourceConfig {
     /// The engine's plans of its cameras.
     pub fn camera_plans(&self) -> impl Iterator<Item = CameraPlan> {
-        self.cameras.iter().map(|id| CameraPlan {
-            id: id.clone(),
+        self.cameras.iter().map(|id| self.camera_plan(id.clone()))
+    }
+
+    /// The engine's plan of one of its cameras, be it named or found.
+    #[must_use]
+    pub fn camera_plan(&self, id: CameraId) -> CameraPlan {
+        CameraPlan {
+            id,
             delivery: self.delivery,
             model: self.model,
             route: self.route,
-            entry_ids: false,
+            entry_ids: matches!(self.kind, SourceKind::Redis(_)),
             waiting_frames_max: self.waiting_frames_max,
             in_flight_frames_max: self.in_flight_frames_max,
-        })
+        }
     }
 }
 
@@ -85,6 +97,7 @@ pub(crate) enum SourceWord {
     Images,
     MjpegFile,
     MjpegHttp,
+    Redis,
 }
 
 impl Word for SourceWord {
@@ -93,6 +106,7 @@ impl Word for SourceWord {
         ("images", Self::Images),
         ("mjpeg_file", Self::MjpegFile),
         ("mjpeg_http", Self::MjpegHttp),
+        ("redis", Self::Redis),
     ];
 }
 
@@ -149,11 +163,13 @@ impl Reader<'_> {
                 )
             }
             SourceWord::MjpegHttp => self.mjpeg_http(table),
+            SourceWord::Redis => self.redis(table),
         };
         let (live, unlimited) = match &kind {
             SourceKind::Synthetic { pace, .. } => (*pace != Pace::Unlimited, *pace == Pace::Unlimited),
             SourceKind::Images { pace, .. } | SourceKind::MjpegFile { pace, .. } => (false, *pace == Pace::Unlimited),
             SourceKind::MjpegHttp { .. } => (true, false),
+            SourceKind::Redis(_) => (false, false),
         };
         let delivery = table.word_or("delivery", if live { DeliveryWord::Latest } else { DeliveryWord::Every });
         if unlimited && delivery == DeliveryWord::Latest {

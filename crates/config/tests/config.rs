@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::OtherMachine;
 use omma_config::{
-    AnchorAxis, BackendConfig, Config, Decoder, Durability, Entry, Login, Outside, Pace, Problems, Runtime, SinkKind,
-    SourceKind, Waiting, load, parse, reference,
+    AnchorAxis, BackendConfig, Config, Decoder, Durability, Entry, FrameWire, Login, Outside, Pace, Problems, Runtime,
+    SinkKind, SourceKind, Waiting, load, parse, reference,
 };
 use omma_engine::cameras::Delivery;
 use omma_engine::picture::{Color, Layout, PictureSpec, Resize};
@@ -169,12 +169,51 @@ fn everything_arrives_where_it_belongs() {
     assert_eq!(logins, expected.map(|(name, password)| (name.to_owned(), password.to_owned())));
     // Sets of sinks, whatever their order: both, one, both again, all three.
     assert_eq!(config.routes, [vec![0, 1], vec![0], vec![0, 1, 2]][..]);
-    assert_eq!(config.sources.iter().map(|source| source.route).collect::<Vec<_>>(), [0, 1, 0, 2]);
+    assert_eq!(config.sources.iter().map(|source| source.route).collect::<Vec<_>>(), [0, 1, 0, 2, 2]);
+    let SourceKind::Redis(streams) = &config.sources[4].kind else { panic!("not Redis") };
+    let redis = &streams.redis;
+    assert_eq!((redis.url.as_str(), redis.username.as_deref()), ("rediss://192.0.2.3:7000", Some("reader")));
+    assert_eq!(redis.password.as_ref().map(|secret| secret.reveal()), Some("from the environment"));
+    assert_eq!(redis.tls_ca_file, Some(PathBuf::from("/c/labels.txt")));
+    assert_eq!(redis.tls_client, Some((PathBuf::from("/c/m.onnx"), PathBuf::from("/c/password"))));
+    assert_eq!((redis.cluster, redis.reply_timeout), (true, Duration::from_millis(400)));
+    assert_eq!(
+        (streams.stream.as_str(), streams.wire, streams.group.as_str()),
+        ("in:{camera}", FrameWire::Compat, "eyes")
+    );
+    assert_eq!((streams.from_oldest, streams.discover), (false, Some(Duration::from_millis(500))));
+    assert_eq!((streams.lease, streams.claim_idle), (Duration::from_millis(600), Duration::from_secs(7)));
+    assert_eq!((streams.reply_bytes_max, streams.deliveries_max, streams.dead_letter.as_str()), (1 << 20, 8, "dead"));
+    assert_eq!((config.sources[4].cameras[1].as_str(), config.sources[4].delivery), ("{s01}:lane", Delivery::Every));
+    assert!(config.cameras().filter(|camera| camera.entry_ids).count() == 2);
 
     let path = Some(PathBuf::from("/c/results.jsonl"));
     assert_eq!(config.sinks[0].kind, SinkKind::Jsonl { path, durability: Durability::Fsync });
     assert_eq!(config.sinks[2].kind, SinkKind::Jsonl { path: None, durability: Durability::Flush });
     assert_eq!((config.sinks[0].plan.buffer_frames_max, config.sinks[1].plan.buffer_frames_max), (5, 10_000));
+}
+
+#[test]
+fn redis_finds_its_cameras_where_none_is_named() {
+    let source = |more: &str| {
+        sound(&LEAST.replace("type = \"synthetic\"", &format!("type = \"redis\"\n{more}"))).sources.remove(0)
+    };
+    let (usual, seconds) = ("omma:frames:{camera}", |count| Some(Duration::from_secs(count)));
+    for (more, stream, discover, cameras) in [
+        ("", usual, seconds(2), 0),
+        ("discover_ms = 5000", usual, seconds(5), 0),
+        ("camera_ids = [\"a\", \"b\"]", usual, None, 2),
+        ("camera_ids = [\"a\"]\ndiscover_ms = 1000", usual, seconds(1), 1),
+        ("wire = \"compat\"", "{camera}_input_topic", seconds(2), 0),
+    ] {
+        let source = source(more);
+        let SourceKind::Redis(streams) = &source.kind else { panic!("not Redis") };
+        assert_eq!(
+            (streams.stream.as_str(), streams.discover, source.cameras.len()),
+            (stream, discover, cameras),
+            "{more}"
+        );
+    }
 }
 
 #[test]

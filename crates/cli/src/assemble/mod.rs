@@ -4,6 +4,8 @@
 
 mod models;
 mod outputs;
+#[cfg(feature = "redis")]
+mod redis;
 mod sources;
 
 use std::sync::Arc;
@@ -46,10 +48,12 @@ pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
     let cameras = Arc::new(Cameras::new(config.engine.shards));
     let plans: Vec<CameraPlan> = config.cameras().collect();
     let indexes = cameras.add(plans.iter().cloned());
-    let sources = sources::open(config, &place(&cameras, config.engine.readers), &indexes, &clock, cores)?;
+    let sources = sources::open(config, &cameras, &indexes, &clock, cores)?;
+    let found = config.sources.iter().any(|source| source.cameras.is_empty());
     opened.notes.push(format!(
-        "{} of {}, results to {}",
+        "{}{} of {}, results to {}",
         human::counted(indexes.len(), "camera"),
+        if found { ", and those that are found," } else { "" },
         list(config.sources.iter().map(|source| source.name.as_str())),
         list(config.sinks.iter().map(|sink| sink.plan.name.as_str())),
     ));
@@ -92,15 +96,13 @@ pub fn open_source(
     cameras: &[CameraIndex],
     clock: &Arc<dyn Clock>,
 ) -> Result<Vec<SourcePart>, Failure> {
+    if config.sources[number].cameras.is_empty() {
+        let message = "its cameras are found while an engine runs, expected a source that names them";
+        return Err(Failure::usage(format!("source {}: {message}", config.sources[number].name)));
+    }
     let places: Vec<Place> =
         cameras.iter().enumerate().map(|(position, &index)| Place { index, position, reader: 0 }).collect();
     sources::open_one(config, number, &places, clock, usage::cores())
-}
-
-/// Which reader owns each camera.
-fn place(cameras: &Cameras, readers: usize) -> impl Fn(CameraIndex) -> usize + use<> {
-    let table = cameras.snapshot();
-    move |index| table.get(index.slot()).map_or(0, |camera| camera.shard as usize % readers.max(1))
 }
 
 fn open_sink(config: &SinkConfig, labels: &[ModelLabels], notes: &mut Vec<String>) -> Result<Box<dyn Sink>, Failure> {

@@ -7,8 +7,8 @@ use omma_adapters::source::images::{ImagesOptions, ImagesSource};
 use omma_adapters::source::mjpeg_file::{MjpegFileOptions, MjpegFileSource};
 use omma_adapters::source::mjpeg_http::{MjpegHttpCamera, MjpegHttpOptions, MjpegHttpSource};
 use omma_adapters::source::{self, AtEnd, Keep};
-use omma_config::{Config, Pace, SourceConfig, SourceKind};
-use omma_engine::cameras::Delivery;
+use omma_config::{Config, Pace, RedisStreams, SourceConfig, SourceKind};
+use omma_engine::cameras::{Cameras, Delivery};
 use omma_engine::clock::Clock;
 use omma_engine::pipeline::SourcePart;
 use omma_engine::source::{Source, SourceError};
@@ -27,13 +27,16 @@ pub struct Place {
 /// By reader. `indexes` are those of all cameras, in the configuration's order.
 pub(super) fn open(
     config: &Config,
-    reader_of: &impl Fn(CameraIndex) -> usize,
+    cameras: &Arc<Cameras>,
     indexes: &[CameraIndex],
     clock: &Arc<dyn Clock>,
     cores: usize,
 ) -> Result<Vec<Vec<SourcePart>>, Failure> {
     let mut readers: Vec<Vec<SourcePart>> = Vec::new();
     readers.resize_with(config.engine.readers.max(1), Vec::new);
+    let table = cameras.snapshot();
+    let count = readers.len();
+    let reader_of = |index: CameraIndex| table.get(index.slot()).map_or(0, |camera| camera.shard as usize % count);
     let mut rest = indexes;
     for (number, source) in config.sources.iter().enumerate() {
         let (own, others) = rest.split_at(source.cameras.len().min(rest.len()));
@@ -43,6 +46,14 @@ pub(super) fn open(
             .enumerate()
             .map(|(position, &index)| Place { index, position, reader: reader_of(index) })
             .collect();
+        if let SourceKind::Redis(streams) = &source.kind {
+            // Each reader has a part, even without cameras: any may be found.
+            for (reader, parts) in readers.iter_mut().enumerate() {
+                let own = places.iter().filter(|place| place.reader == reader).map(|place| place.index).collect();
+                parts.push(open_redis(config, source, streams, cameras, reader, own)?);
+            }
+            continue;
+        }
         for (part, reader) in open_one(config, number, &places, clock, cores)?.into_iter().zip(readers_of(&places)) {
             readers[reader].push(part);
         }
@@ -77,6 +88,33 @@ pub(super) fn open_one(
             Ok(SourcePart { source: opened, cameras: own.iter().map(|place| place.index).collect() })
         })
         .collect()
+}
+
+#[cfg(feature = "redis")]
+fn open_redis(
+    config: &Config,
+    source: &SourceConfig,
+    streams: &RedisStreams,
+    cameras: &Arc<Cameras>,
+    reader: usize,
+    own: Vec<CameraIndex>,
+) -> Result<SourcePart, Failure> {
+    let opened = super::redis::source(config, source, streams, cameras, reader, &own)
+        .map_err(|error| Failure::usage(refused(source, &error)))?;
+    Ok(SourcePart { source: Box::new(opened), cameras: own })
+}
+
+#[cfg(not(feature = "redis"))]
+fn open_redis(
+    _: &Config,
+    source: &SourceConfig,
+    _: &RedisStreams,
+    _: &Arc<Cameras>,
+    _: usize,
+    _: Vec<CameraIndex>,
+) -> Result<SourcePart, Failure> {
+    let message = "this build knows no Redis, expected one with the feature `redis`";
+    Err(Failure::usage(format!("source {}: {message}", source.name)))
 }
 
 fn readers_of(places: &[Place]) -> Vec<usize> {
@@ -149,6 +187,11 @@ impl Opening<'_> {
                     ..usual
                 };
                 Box::new(MjpegHttpSource::open(options, clock)?)
+            }
+            SourceKind::Redis(_) => {
+                let message = "frames of Redis are read by a whole engine only: they would have to be acknowledged";
+                let source = self.config.name.clone();
+                return Err(SourceError { source, camera: None, message: message.to_owned(), retry_after: None });
             }
         })
     }

@@ -2,6 +2,7 @@
 //! page docs/ref/configuration.md is made from it.
 
 mod models;
+mod redis;
 mod sources;
 mod texts;
 

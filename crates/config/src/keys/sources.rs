@@ -1,12 +1,17 @@
 //! The keys of a source and its cameras.
 
-use super::texts::{CAMERA, MINUTES_10_MS, NAME, PATH, PATTERN, SECRET_PATH, URL, VARIABLE, WORDS, key, list};
+use super::redis;
+use super::texts::{
+    CAMERA, FRAME_STREAM, MINUTES_10_MS, NAME, PATH, PATTERN, SECRET_PATH, URL, VARIABLE, WORDS, key, list,
+};
 use crate::schema::Absent::{Is, Means, Required};
 use crate::schema::Kind::{Flag, Integer, Number, Or, Tables, Texts, Word};
 use crate::schema::{Kind, Section, words};
-use crate::source::{DeliveryWord, SourceWord};
+use crate::source::{DeliveryWord, FrameWire, SourceWord, StartWord};
 
 const FILES: &[&str] = &["images", "mjpeg_file"];
+const REMOTE: &[&str] = &["mjpeg_http", "redis"];
+const REDIS: &[&str] = &["redis"];
 
 pub(super) static SOURCES: Section = list(
     "sources",
@@ -18,7 +23,7 @@ pub(super) static SOURCES: Section = list(
             Word(words::<SourceWord>),
             Required,
             "`synthetic`: drawn scenes; `images`: a folder of JPEG and PNG files; `mjpeg_file`: \
-             files of joined JPEGs; `mjpeg_http`: streams as IP cameras serve them",
+             files of joined JPEGs; `mjpeg_http`: streams as IP cameras serve them; `redis`: Redis Streams",
         ),
         key("name", Kind::Text(&NAME), Means("its type and place: `images-0`"), "what messages and metrics call it"),
         key(
@@ -48,13 +53,90 @@ pub(super) static SOURCES: Section = list(
         key("camera", Kind::Text(&CAMERA), Means("the source's name"), "the camera whose frames these are").only(FILES),
         key("loop", Flag, Is("false"), "begin again at the end").only(FILES),
         key("urls", Tables(&URLS), Required, "the cameras").only(&["mjpeg_http"]),
-        key("username", Kind::Text(&WORDS), Means("none"), "for cameras that give none of their own")
-            .only(&["mjpeg_http"]),
+        redis::URL,
+        key(
+            "username",
+            Kind::Text(&WORDS),
+            Means("none"),
+            "for cameras that give none of their own; of `redis` an ACL's, whose default user needs only a password",
+        )
+        .only(REMOTE),
         key("password_env", Kind::Text(&VARIABLE), Means("none"), "environment variable with the password")
-            .only(&["mjpeg_http"]),
-        key("password_file", Kind::Text(&SECRET_PATH), Means("none"), "file with the password").only(&["mjpeg_http"]),
+            .only(REMOTE),
+        key("password_file", Kind::Text(&SECRET_PATH), Means("none"), "file with the password").only(REMOTE),
+        redis::TLS_CA_FILE,
+        redis::TLS_CERT_FILE,
+        redis::TLS_KEY_FILE,
+        redis::CLUSTER,
         key("connect_timeout_ms", Integer { min: 1, max: MINUTES_10_MS }, Is("5000"), "how long a connection may take")
-            .only(&["mjpeg_http"]),
+            .only(REMOTE),
+        redis::REPLY_TIMEOUT_MS,
+        key(
+            "stream",
+            Kind::Text(&FRAME_STREAM),
+            Means("`omma:frames:{camera}`; `{camera}_input_topic` with `wire = \"compat\"`"),
+            "the stream of each camera",
+        )
+        .only(REDIS),
+        key(
+            "wire",
+            Word(words::<FrameWire>),
+            Is("\"own\""),
+            "the fields of an entry: omma's own, or `compat`: those of the Python pipeline that omma replaces",
+        )
+        .only(REDIS),
+        key("camera_ids", Texts(&CAMERA), Means("none"), "cameras that are there from the start").only(REDIS),
+        key(
+            "discover_ms",
+            Or("off", &Integer { min: 10, max: MINUTES_10_MS }),
+            Means("2000 without `camera_ids`, else `off`"),
+            "how often streams are searched for cameras that are new",
+        )
+        .only(REDIS),
+        key(
+            "group",
+            Kind::Text(&WORDS),
+            Is("\"omma\""),
+            "the consumer group; processes of one group share the cameras",
+        )
+        .only(REDIS),
+        key(
+            "start",
+            Word(words::<StartWord>),
+            Is("\"oldest\""),
+            "where a new group begins: at the `oldest` entry of a stream, or with what is `new` from then on",
+        )
+        .only(REDIS),
+        key(
+            "reply_bytes_max",
+            Integer { min: 64 << 10, max: 256 << 20 },
+            Is("4194304"),
+            "what the entries of one read should come to at most",
+        )
+        .only(REDIS),
+        key(
+            "lease_ms",
+            Integer { min: 500, max: MINUTES_10_MS },
+            Is("5000"),
+            "a process that is silent for longer loses its cameras to the others of its group",
+        )
+        .only(REDIS),
+        key(
+            "claim_idle_ms",
+            Integer { min: 1000, max: 86_400_000 },
+            Is("30000"),
+            "frames that another consumer took and left alone for longer are taken over (`every` only)",
+        )
+        .only(REDIS),
+        key(
+            "deliveries_max",
+            Integer { min: 1, max: 1_000_000 },
+            Is("5"),
+            "a frame that was delivered more often and never settled is dropped as `poisoned` (`every` only)",
+        )
+        .only(REDIS),
+        key("dead_letter", Kind::Text(&WORDS), Is("\"omma:dead\""), "the stream to which poisoned frames are copied")
+            .only(REDIS),
         key(
             "read_timeout_ms",
             Integer { min: 1, max: MINUTES_10_MS },
@@ -72,7 +154,7 @@ pub(super) static SOURCES: Section = list(
         key(
             "delivery",
             Word(words::<DeliveryWord>),
-            Means("`latest` for `synthetic` and `mjpeg_http`, `every` for files and with `fps = \"max\"`"),
+            Means("`latest` for `synthetic` and `mjpeg_http`, `every` for files, `redis` and with `fps = \"max\"`"),
             "`latest`: the newest frame wins, overtaken and too old ones are dropped before they are \
              decoded; `every`: nothing is dropped, reading waits",
         ),

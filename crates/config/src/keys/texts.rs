@@ -4,8 +4,9 @@ use omma_frame::CameraId;
 
 use crate::engine::fits_address;
 use crate::files::fits_label;
+use crate::redis::fits_url as fits_redis_url;
 use crate::schema::{Absent, Key, Kind, Section, Text};
-use crate::source::{fits_pattern, fits_url};
+use crate::source::{fits_pattern, fits_stream as fits_frame_stream, fits_url};
 
 /// The longest time that anything may be told to take.
 pub(super) const MINUTES_10_MS: u64 = 600_000;
@@ -36,6 +37,13 @@ pub(super) static URL: Text = Text {
     fits: fits_url,
     delicate: false,
 };
+pub(super) static REDIS_URL: Text = Text {
+    what: "a URL such as \"redis://host:6379/0\", \"rediss://host\" or \"unix:///run/redis.sock\", without a password in it",
+    fits: fits_redis_url,
+    delicate: true,
+};
+pub(super) static FRAME_STREAM: Text =
+    Text { what: "the name of a stream with one \"{camera}\" in it", fits: fits_frame_stream, delicate: false };
 pub(super) static WORDS: Text =
     Text { what: "a text of 1 to 256 bytes without control characters", fits: fits_label, delicate: false };
 pub(super) static VARIABLE: Text = Text {

@@ -1,0 +1,77 @@
+//! What the configuration says of Redis, as the adapters take it.
+
+use std::sync::Arc;
+
+use omma_adapters::redis::wire::Wire;
+use omma_adapters::redis::{Password, RedisOptions, StreamNames, TlsFiles};
+use omma_adapters::source::redis::{RedisSource, RedisSourceOptions};
+use omma_config::{Config, FrameWire, RedisConfig, RedisStreams, SourceConfig};
+use omma_engine::cameras::Cameras;
+use omma_engine::source::SourceError;
+use omma_frame::{CameraId, CameraIndex};
+
+/// How to reach the server.
+pub(super) fn options(config: &RedisConfig) -> RedisOptions {
+    RedisOptions {
+        username: config.username.clone(),
+        password: config.password.as_ref().map(|secret| Password::new(secret.reveal())),
+        tls: TlsFiles { ca: config.tls_ca_file.clone(), client: config.tls_client.clone() },
+        cluster: config.cluster,
+        connect_timeout: config.connect_timeout,
+        reply_timeout: config.reply_timeout,
+        ..RedisOptions::new(&config.url)
+    }
+}
+
+/// One reader's part of a source: the cameras of its shards, named or found.
+///
+/// # Errors
+/// What is wrong with the options; whether the server is there shows later.
+pub(super) fn source(
+    config: &Config,
+    source: &SourceConfig,
+    streams: &RedisStreams,
+    cameras: &Arc<Cameras>,
+    reader: usize,
+    own: &[CameraIndex],
+) -> Result<RedisSource, SourceError> {
+    let refused = |message: &str| SourceError {
+        source: source.name.clone(),
+        camera: None,
+        message: message.to_owned(),
+        retry_after: None,
+    };
+    let names = StreamNames::parse(&streams.stream).ok_or_else(|| refused("stream: expected one {camera}"))?;
+    // Found cameras get ids of their own.
+    let template = CameraId::new("found").map_err(|error| refused(&error.to_string()))?;
+    let engine = &config.engine;
+    let usual = RedisSourceOptions::new(
+        &source.name,
+        options(&streams.redis),
+        Arc::clone(cameras),
+        source.camera_plan(template),
+    );
+    let options = RedisSourceOptions {
+        names,
+        wire: match streams.wire {
+            FrameWire::Own => Wire::Own,
+            FrameWire::Compat => Wire::Compat,
+        },
+        group: streams.group.clone(),
+        from_start: streams.from_oldest,
+        discover_interval: streams.discover,
+        reader,
+        readers: engine.readers.max(1),
+        read_frames_max: engine.read_frames_max,
+        reply_bytes: streams.reply_bytes_max,
+        payload_bytes_max: engine.payload_bytes_max,
+        poll_min: engine.poll_pause_min,
+        poll_max: engine.poll_pause_max,
+        lease: streams.lease,
+        claim_idle: streams.claim_idle,
+        deliveries_max: streams.deliveries_max,
+        dead_letter: streams.dead_letter.clone(),
+        ..usual
+    };
+    RedisSource::open(options, own)
+}
