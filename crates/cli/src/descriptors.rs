@@ -6,7 +6,7 @@
 
 use omma_config::{Config, SourceKind};
 
-/// For everything that does not grow with the cameras: model runtimes, sinks, clients of the metrics, wake-ups, files of
+/// For everything that does not grow with the cameras: model runtimes, sinks, wake-ups, files of
 /// pictures while they are read.
 const OTHERS: u64 = 256;
 
@@ -53,11 +53,17 @@ fn held(config: &Config) -> u64 {
     config.sources.iter().map(|source| of(&source.kind)).sum()
 }
 
+/// How many clients of the pages and of inference on request may hold; beyond it they are not taken.
+fn clients(config: &Config) -> u64 {
+    let listeners = u64::from(config.http.is_some()) + u64::from(config.direct.grpc.is_some());
+    config.direct.connections_max as u64 * listeners
+}
+
 /// Raises the limit to what the configuration needs. Gives a warning if it cannot be raised that far: cameras that come
 /// too late will then fail to connect, by name, and try again.
 pub fn provide(config: &Config) -> Option<String> {
     let held = held(config);
-    let needed = held + OTHERS;
+    let needed = held + OTHERS + clients(config);
     let limits = limits()?;
     let (to, short) = match step(needed, limits) {
         Step::Nothing => return None,

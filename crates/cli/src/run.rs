@@ -1,14 +1,16 @@
 //! `omma run`: a configured pipeline from its start to its drain.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use omma_config::Config;
+use omma_adapters::sink::jsonl::ResultEncoder;
+use omma_adapters::threads::schedule;
+use omma_config::{Config, DirectConfig};
 use omma_engine::ledger::Counts;
 use omma_engine::metrics::Stage;
 use omma_engine::pipeline::{DrainReport, Engine, Shared, StartError};
 use omma_engine::report::Level;
-use omma_server::{Server, ServerOptions, Watched};
+use omma_server::{ApiLimits, Server, ServerOptions, Watched};
 use serde_json::{Value, json};
 
 use crate::args::RunArgs;
@@ -35,8 +37,10 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if let Some(warning) = descriptors::provide(&config) {
         talk.say("note", Level::Warning, &warning);
     }
-    let server = serve(&config, &watched, &mut talk)?;
-    let Assembled { parts, notes } = assemble::assemble(&config)?;
+    let encoder = Arc::default();
+    let server = serve(&config, &watched, &encoder, &mut talk)?;
+    let Assembled { parts, notes, labels } = assemble::assemble(&config)?;
+    let _ = encoder.set(ResultEncoder::new(labels));
     for note in &notes {
         talk.say("note", Level::Info, note);
     }
@@ -72,12 +76,48 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-fn serve(config: &Config, watched: &Watched, talk: &mut Talk) -> Result<Option<Server>, Failure> {
-    let Some(address) = config.http else { return Ok(None) };
-    let options = ServerOptions { address: address.to_string(), camera_series_max: ServerOptions::CAMERA_SERIES_MAX };
+/// Before the models load, so that a probe sees "not ready" instead of a closed port; results are written once they have.
+fn serve(
+    config: &Config,
+    watched: &Watched,
+    encoder: &Arc<OnceLock<ResultEncoder>>,
+    talk: &mut Talk,
+) -> Result<Option<Server>, Failure> {
+    let DirectConfig {
+        grpc,
+        threads,
+        connections_max,
+        timeout,
+        request_bytes_max,
+        requests_bytes_max,
+        client_shared_memory,
+    } = config.direct;
+    if config.http.is_none() && grpc.is_none() {
+        return Ok(None);
+    }
+    let encoder = Arc::clone(encoder);
+    let options = ServerOptions {
+        http: config.http.map(|address| address.to_string()),
+        grpc: grpc.map(|address| address.to_string()),
+        camera_series_max: ServerOptions::CAMERA_SERIES_MAX,
+        api: ApiLimits { request_bytes_max, requests_bytes_max, timeout, client_shared_memory },
+        connections_max,
+        threads,
+        begin_thread: schedule,
+        encode: Arc::new(move |result, out| {
+            if let Some(encoder) = encoder.get() {
+                encoder.encode_direct(result, out);
+            }
+        }),
+    };
     let server = Server::start(&options, watched.clone())
-        .map_err(|error| Failure::usage(format!("{error} (engine.http in the configuration)")))?;
-    talk.say("note", Level::Info, &format!("metrics and health at http://{}", server.address()));
+        .map_err(|error| Failure::usage(format!("{error} (engine.{} in the configuration)", error.what)))?;
+    if let Some(address) = server.http() {
+        talk.say("note", Level::Info, &format!("metrics and health at http://{address}"));
+    }
+    if let Some(address) = server.grpc() {
+        talk.say("note", Level::Info, &format!("inference on request by gRPC at {address}"));
+    }
     Ok(Some(server))
 }
 

@@ -17,9 +17,23 @@ pub(crate) struct ModelDefaults {
     pub batch_timeout_ms: f64,
 }
 
+/// Inference on request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectConfig {
+    /// Where it is served by gRPC.
+    pub grpc: Option<SocketAddr>,
+    pub threads: usize,
+    pub connections_max: usize,
+    pub timeout: Duration,
+    pub request_bytes_max: usize,
+    pub requests_bytes_max: usize,
+    pub client_shared_memory: bool,
+}
+
 pub(crate) struct Engine {
     pub plan: EnginePlan,
     pub http: Option<SocketAddr>,
+    pub direct: DirectConfig,
     pub defaults: ModelDefaults,
 }
 
@@ -37,6 +51,18 @@ pub(crate) fn read(root: &Table<'_>) -> Engine {
     let payload_bytes_max = engine.count("payload_bytes_max");
     let error_results = engine.flag("error_results");
     let http = engine.text("http").and_then(|address| address.parse().ok());
+
+    let grpc = engine.text("grpc").and_then(|address| address.parse().ok());
+    let table = root.table("direct");
+    let direct = DirectConfig {
+        grpc,
+        threads: table.count_or("threads", (engine.doc.outside.cores() / 2).clamp(2, 8)),
+        connections_max: table.count("connections_max"),
+        timeout: table.millis("timeout_ms"),
+        request_bytes_max: table.count("request_bytes_max"),
+        requests_bytes_max: table.count("requests_bytes_max"),
+        client_shared_memory: table.flag("client_shared_memory"),
+    };
 
     let consumers = root.table("consumer_manager");
     let workers = root.table("inference_worker");
@@ -67,7 +93,7 @@ pub(crate) fn read(root: &Table<'_>) -> Engine {
         batch_size: workers.count("batch_size"),
         batch_timeout_ms: workers.number("batch_timeout_ms"),
     };
-    Engine { plan, http, defaults }
+    Engine { plan, http, direct, defaults }
 }
 
 pub(crate) fn fits_address(text: &str) -> bool {

@@ -37,6 +37,7 @@ use omma_engine::cameras::CameraPlan;
 use omma_engine::plan::EnginePlan;
 use toml::de::DeTable;
 
+pub use engine::DirectConfig;
 pub use model::{BackendConfig, InputConfig, ModelConfig, Runtime, Waiting};
 pub use output::{Activation, AnchorAxis, Background, BoxForm, BoxUnits, Decoder, OutputConfig};
 pub use outside::{Entry, Outside, ThisMachine};
@@ -62,6 +63,7 @@ pub struct Config {
     pub engine: EnginePlan,
     /// Where metrics and health are served.
     pub http: Option<SocketAddr>,
+    pub direct: DirectConfig,
     /// Never empty, as sources and sinks are not.
     pub models: Vec<ModelConfig>,
     pub sources: Vec<SourceConfig>,
@@ -147,7 +149,16 @@ fn assemble<'d>(document: &'d Document<'d>, root: &'d DeTable<'d>) -> Config {
     // Sinks before sources, which name them.
     let (sinks, sink_names) = sink::read(&root);
     let (sources, routes) = source::read(&root, &model_names, &sink_names);
-    Config { engine: engine.plan, http: engine.http, models, sources, sinks, routes, effective: String::new() }
+    Config {
+        engine: engine.plan,
+        http: engine.http,
+        direct: engine.direct,
+        models,
+        sources,
+        sinks,
+        routes,
+        effective: String::new(),
+    }
 }
 
 fn syntax(error: &toml::de::Error) -> Finding {

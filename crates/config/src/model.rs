@@ -43,6 +43,8 @@ pub enum BackendConfig {
     Onnx { path: PathBuf, runtime: Runtime, library: Option<PathBuf>, threads_per_instance: usize },
     /// Nothing: answers at once.
     Null,
+    /// Nothing: gives back what it is given.
+    Identity,
     /// Nothing: answers after `base`, and `per_item` for each frame of the batch.
     Simulated { base: Duration, per_item: Duration, waiting: Waiting },
 }
@@ -164,6 +166,7 @@ impl Word for ResizeWord {
 pub(crate) enum RuntimeWord {
     Onnx(Runtime),
     Null,
+    Identity,
     Simulated,
 }
 
@@ -174,6 +177,7 @@ impl Word for RuntimeWord {
         ("openvino", Self::Onnx(Runtime::OpenVino)),
         ("rten", Self::Onnx(Runtime::Rten)),
         ("null", Self::Null),
+        ("identity", Self::Identity),
         ("simulated", Self::Simulated),
     ];
 }
@@ -225,6 +229,7 @@ fn read_backend(table: &Table<'_>) -> BackendConfig {
     let millis = |name| Duration::from_secs_f64(table.number(name) / 1000.0);
     match table.word_if("runtime") {
         Some(RuntimeWord::Null) => BackendConfig::Null,
+        Some(RuntimeWord::Identity) => BackendConfig::Identity,
         Some(RuntimeWord::Simulated) => BackendConfig::Simulated {
             base: millis("base_ms"),
             per_item: millis("per_item_ms"),

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::OtherMachine;
 use omma_config::{
-    AnchorAxis, BackendConfig, Config, Decoder, Durability, Entry, FrameWire, Login, Outside, Pace, Problems, Runtime,
-    SinkKind, SourceKind, Waiting, load, parse, reference,
+    AnchorAxis, BackendConfig, Config, Decoder, DirectConfig, Durability, Entry, FrameWire, Login, Outside, Pace,
+    Problems, Runtime, SinkKind, SourceKind, Waiting, load, parse, reference,
 };
 use omma_engine::cameras::Delivery;
 use omma_engine::picture::{Color, Layout, PictureSpec, Resize};
@@ -99,6 +99,16 @@ fn everything_arrives_where_it_belongs() {
     };
     assert_eq!(config.engine, engine);
     assert_eq!(config.http, "[::1]:9191".parse().ok());
+    let direct = DirectConfig {
+        grpc: "[::1]:8001".parse().ok(),
+        threads: 3,
+        connections_max: 99,
+        timeout: Duration::from_millis(1500),
+        request_bytes_max: 2048,
+        requests_bytes_max: 4096,
+        client_shared_memory: true,
+    };
+    assert_eq!(config.direct, direct);
 
     let boxes = &config.models[0];
     let backend = BackendConfig::Onnx {
@@ -340,7 +350,7 @@ fn problems_are_fields_for_programs() {
     let expected = serde_json::json!({ "problems": [
         {
             "file": "/c/o.toml", "line": 3, "column": 11, "key": "models[0].runtime", "found": "\"nul\"",
-            "expected": "one of \"auto\", \"onnxruntime\", \"openvino\", \"rten\", \"null\", \"simulated\"",
+            "expected": "one of \"auto\", \"onnxruntime\", \"openvino\", \"rten\", \"null\", \"identity\", \"simulated\"",
             "hint": "did you mean \"null\"?",
         },
         {

@@ -1,84 +1,372 @@
-//! A listener with a limit: so many connections at once, each for so long.
+//! Connections with limits: so many at once, each served or soon closed.
+//!
+//! A connection without a request in progress is idle. Idle ones are closed after a while; and once all places are taken,
+//! the one that has been idle longest makes room for whoever comes, so that clients who say nothing, or say it slowly,
+//! keep nobody out. A request in progress is bounded by its own time and by the bytes that all requests may hold; one
+//! whose client does not take the answer is ended with its connection once nothing has moved for a while.
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tower_service::Service;
 
-/// Connections at once; further ones wait in the system's queue until one closes.
-pub const CONNECTIONS_MAX: usize = 64;
-/// After this a connection is closed whatever it does; scrapers connect anew.
-pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+use crate::api::budget::{Budget, Lease};
 
-pub(crate) struct Limited {
-    listener: TcpListener,
+/// A connection that says nothing is closed after this; also one that has not said all of a request's head.
+pub const IDLE_MAX: Duration = Duration::from_secs(60);
+/// The largest head of a request.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 256;
+/// Between two looks at an HTTP/2 client that says nothing, and how long it may take to answer them.
+const PING: Duration = Duration::from_secs(20);
+/// How much of a request HTTP/2 lets its sender be ahead. A tensor of a megabyte goes without a pause.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Fewer, larger pieces of a tensor.
+const FRAME_BYTES_MAX: u32 = 1 << 20;
+/// After an accept that failed, usually for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What an HTTP/2 client that has asked something has to hear that it should go elsewhere.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What is spoken on a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    /// gRPC's; without TLS, so the client must know it beforehand.
+    Http2,
+}
+
+/// All connections of one listener.
+pub(crate) struct Connections {
     places: Arc<Semaphore>,
+    open: Mutex<Vec<Arc<Entry>>>,
+    begun: Instant,
+    stalled_max: Duration,
 }
 
-impl Limited {
-    pub(crate) fn new(listener: TcpListener) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+/// One connection, as the others see it.
+struct Entry {
+    /// Requests in progress.
+    busy: AtomicUsize,
+    /// Milliseconds after the listener's begin at which something moved last: the connection came, a request began or
+    /// ended, a part of it came or a part of its answer went.
+    since: AtomicU64,
+    /// It has asked something.
+    used: AtomicBool,
+    /// It has been told to make room.
+    told: AtomicBool,
+    close: Notify,
+}
+
+impl Connections {
+    /// `stalled_max`: a connection whose request does not move for so long is closed.
+    pub(crate) fn new(most: usize, stalled_max: Duration) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(most));
+        Arc::new(Self { places, open: Mutex::default(), begun: Instant::now(), stalled_max })
     }
-}
 
-impl Listener for Limited {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // The semaphore is never closed; without a place the connection would only go uncounted.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (Connection { stream, end: Box::pin(sleep(CONNECTION_AGE_MAX)), _place: place }, peer)
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        TcpListener::local_addr(&self.listener)
+    /// A place for one more, which the connection idle for longest has to leave if there is none.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+                return Some(place);
+            }
+            let idlest = {
+                let open = self.open.lock();
+                let idle = |entry: &&Arc<Entry>| {
+                    entry.busy.load(Ordering::Relaxed) == 0 && !entry.told.load(Ordering::Relaxed)
+                };
+                open.iter().filter(idle).min_by_key(|entry| entry.since.load(Ordering::Relaxed)).cloned()
+            };
+            if let Some(entry) = idlest {
+                entry.told.store(true, Ordering::Relaxed);
+                entry.close.notify_one();
+            }
+            // Whoever leaves first; with nobody idle that is whoever is done first.
+            let soon = tokio::time::timeout(ACCEPT_PAUSE, Arc::clone(&self.places).acquire_owned()).await;
+            match soon {
+                Ok(place) => return place.ok(),
+                Err(_) => continue,
+            }
+        }
     }
-}
 
-pub(crate) struct Connection {
-    stream: TcpStream,
-    end: Pin<Box<Sleep>>,
-    _place: Option<OwnedSemaphorePermit>,
-}
+    fn enter(&self) -> Arc<Entry> {
+        let entry = Arc::new(Entry {
+            busy: AtomicUsize::new(0),
+            since: AtomicU64::new(self.now()),
+            used: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+            close: Notify::new(),
+        });
+        self.open.lock().push(Arc::clone(&entry));
+        entry
+    }
 
-impl Connection {
-    fn in_time(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.end.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::TimedOut, "the connection is too old")),
-            Poll::Pending => Ok(()),
+    fn leave(&self, entry: &Arc<Entry>) {
+        let mut open = self.open.lock();
+        if let Some(at) = open.iter().position(|other| Arc::ptr_eq(other, entry)) {
+            open.swap_remove(at);
         }
     }
 }
 
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.in_time(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+/// Accepts for ever. Each connection is a task of its own.
+pub(crate) async fn serve<S, B>(
+    listener: TcpListener,
+    protocol: Protocol,
+    connections: Arc<Connections>,
+    budget: Arc<Budget>,
+    service: S,
+) where
+    S: Service<Request<Metered>, Response = Response<B>, Error = std::convert::Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    loop {
+        let Some(place) = connections.place().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                if !of_one_connection(&error) {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                continue;
+            }
+        };
+        let (connections, budget, service) = (Arc::clone(&connections), Arc::clone(&budget), service.clone());
+        tokio::spawn(async move {
+            let entry = connections.enter();
+            let tracked = Tracked { connections: Arc::clone(&connections), entry: Arc::clone(&entry), budget, service };
+            one(stream, protocol, &connections, &entry, tracked).await;
+            connections.leave(&entry);
+            drop(place);
+        });
     }
 }
 
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.in_time(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+fn of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+async fn one<S, B>(stream: TcpStream, protocol: Protocol, connections: &Connections, entry: &Entry, tracked: Tracked<S>)
+where
+    S: Service<Request<Metered>, Response = Response<B>, Error = std::convert::Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    // Small answers must not wait for the acknowledgement of the ones before them.
+    let _ = stream.set_nodelay(true);
+    let io = TokioIo::new(stream);
+    match protocol {
+        Protocol::Http1 => {
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(IDLE_MAX)
+                .max_buf_size(HEAD_BYTES_MAX.max(8 << 10))
+                .pipeline_flush(true);
+            let connection = builder.serve_connection(io, tracked);
+            tokio::pin!(connection);
+            tokio::select! {
+                // What went wrong on a connection concerns its client, who knows.
+                _ = connection.as_mut() => {}
+                () = closed(connections, entry) => {}
+            }
+        }
+        Protocol::Http2 => {
+            let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_frame_size(FRAME_BYTES_MAX)
+                .max_concurrent_streams(STREAMS_MAX)
+                .max_header_list_size(HEAD_BYTES_MAX as u32)
+                .max_send_buf_size(4 << 20)
+                .keep_alive_interval(Some(PING))
+                .keep_alive_timeout(PING);
+            let connection = builder.serve_connection(io, tracked);
+            tokio::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = closed(connections, entry) => {}
+            }
+            // A client that is there sends its next request elsewhere; one that never asked anything, nowhere.
+            if entry.used.load(Ordering::Relaxed) {
+                connection.as_mut().graceful_shutdown();
+                let _ = tokio::time::timeout(FAREWELL, connection).await;
+            }
+        }
+    }
+}
+
+/// Until the connection has to make room, or nothing has moved on it for too long.
+async fn closed(connections: &Connections, entry: &Entry) {
+    loop {
+        let still = Duration::from_millis(connections.now().saturating_sub(entry.since.load(Ordering::Relaxed)));
+        let busy = entry.busy.load(Ordering::Relaxed) > 0;
+        let most = if busy { connections.stalled_max } else { IDLE_MAX };
+        if still >= most {
+            return;
+        }
+        // An idle one that becomes busy, or the reverse, is looked at again when the shorter of the two is over.
+        let wait = (most - still).min(IDLE_MAX);
+        tokio::select! {
+            () = entry.close.notified() => {
+                if entry.busy.load(Ordering::Relaxed) == 0 {
+                    return;
+                }
+                // It has asked something meanwhile and stays.
+                entry.told.store(false, Ordering::Relaxed);
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Counts the requests of one connection and what they hold.
+#[derive(Clone)]
+struct Tracked<S> {
+    connections: Arc<Connections>,
+    entry: Arc<Entry>,
+    budget: Arc<Budget>,
+    service: S,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Tracked<S>
+where
+    S: Service<Request<Metered>, Response = Response<B>, Error = std::convert::Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Held<B>>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let lease = Arc::new(self.budget.lease());
+        let open = Arc::new(Open::new(&self.connections, &self.entry));
+        let mut request = request.map(|body| Metered { body, lease: Arc::clone(&lease), open: Arc::clone(&open) });
+        request.extensions_mut().insert(Arc::clone(&lease));
+        let answer = self.service.clone().call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            Ok(response.map(|body| Held { body: Box::pin(body), _lease: lease, open }))
+        })
+    }
+}
+
+/// A request in progress.
+struct Open {
+    connections: Arc<Connections>,
+    entry: Arc<Entry>,
+}
+
+impl Open {
+    fn new(connections: &Arc<Connections>, entry: &Arc<Entry>) -> Self {
+        entry.busy.fetch_add(1, Ordering::Relaxed);
+        entry.used.store(true, Ordering::Relaxed);
+        let open = Self { connections: Arc::clone(connections), entry: Arc::clone(entry) };
+        open.moved();
+        open
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn moved(&self) {
+        self.entry.since.store(self.connections.now(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.moved();
+        self.entry.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request's body, whose bytes are taken from the budget as they come.
+pub(crate) struct Metered {
+    body: Incoming,
+    lease: Arc<Lease>,
+    open: Arc<Open>,
+}
+
+impl Body for Metered {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else { return Poll::Pending };
+        let Some(frame) = frame else { return Poll::Ready(None) };
+        let frame = frame?;
+        self.open.moved();
+        if let Some(data) = frame.data_ref() {
+            // As what gRPC makes its answer of; HTTP reads it too.
+            self.lease.take(data.len()).map_err(|error| error.status())?;
+        }
+        Poll::Ready(Some(Ok(frame)))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body, with which its request ends.
+pub(crate) struct Held<B> {
+    body: Pin<Box<B>>,
+    _lease: Arc<Lease>,
+    open: Arc<Open>,
+}
+
+impl<B: Body> Body for Held<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = self.body.as_mut().poll_frame(context);
+        if frame.is_ready() {
+            self.open.moved();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

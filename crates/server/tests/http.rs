@@ -42,7 +42,7 @@ fn ask(address: SocketAddr, request: &str) -> Answer {
 }
 
 fn serve(watched: Watched, camera_series_max: usize) -> Server {
-    let options = ServerOptions { address: "127.0.0.1:0".to_owned(), camera_series_max };
+    let options = ServerOptions { http: Some("127.0.0.1:0".to_owned()), camera_series_max, ..ServerOptions::default() };
     Server::start(&options, watched).expect("a free port")
 }
 
@@ -52,21 +52,26 @@ fn before_there_is_an_engine_the_process_is_healthy_and_not_ready() {
     for (request, status, content, body) in [
         ("GET /healthz", 200, "text/plain; charset=utf-8", "starting\n"),
         ("GET /readyz", 503, "text/plain; charset=utf-8", "not ready: models load and warm up\n"),
-        ("GET /", 200, "text/plain; charset=utf-8", "omma\n/metrics\n/healthz\n/readyz\n"),
+        (
+            "GET /",
+            200,
+            "text/plain; charset=utf-8",
+            "omma\n/metrics\n/healthz\n/readyz\n/v2\n/v1/models/MODEL/predict\n",
+        ),
         ("HEAD /healthz", 200, "text/plain; charset=utf-8", ""),
         (
             "GET /nowhere",
             404,
             "text/plain; charset=utf-8",
-            "nothing at /nowhere, expected /metrics, /healthz or /readyz\n",
+            "nothing at /nowhere, expected /metrics, /healthz, /readyz, or what begins with /v1/ or /v2/\n",
         ),
-        ("POST /metrics", 405, "text/plain; charset=utf-8", "expected GET\n"),
+        ("POST /metrics", 405, "text/plain; charset=utf-8", "this is not done here in this way: see docs/ref/api.md\n"),
     ] {
-        let answer = ask(server.address(), request);
+        let answer = ask(server.http().expect("listens"), request);
         assert_eq!((answer.status, answer.body.as_str()), (status, body), "{request}");
         assert!(answer.head.contains(&format!("content-type: {content}")), "{request}: {}", answer.head);
     }
-    let metrics = ask(server.address(), "GET /metrics");
+    let metrics = ask(server.http().expect("listens"), "GET /metrics");
     assert!(metrics.head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{}", metrics.head);
     assert!(metrics.body.contains("omma_phase{phase=\"starting\"} 1\n") && metrics.body.contains("omma_ready 0\n"));
 }
@@ -74,17 +79,18 @@ fn before_there_is_an_engine_the_process_is_healthy_and_not_ready() {
 #[test]
 fn a_taken_port_is_said() {
     let first = serve(Watched::default(), 10);
-    let options = ServerOptions { address: first.address().to_string(), camera_series_max: 10 };
+    let options = ServerOptions { http: Some(first.http().expect("listens").to_string()), ..ServerOptions::default() };
     let error = Server::start(&options, Watched::default()).err().expect("refused").to_string();
-    let expected = format!("cannot serve http on {}: ", first.address());
+    let expected = format!("cannot serve http on {}: ", first.http().expect("listens"));
     assert!(error.starts_with(&expected) && error.ends_with("choose another port or \"off\""), "{error}");
 }
 
 #[test]
 fn a_client_that_says_nothing_keeps_nobody_waiting() {
     let server = serve(Watched::default(), 10);
-    let silent: Vec<_> = (0..8).map(|_| TcpStream::connect(server.address()).expect("listens")).collect();
-    assert_eq!(ask(server.address(), "GET /healthz").status, 200);
+    let silent: Vec<_> =
+        (0..8).map(|_| TcpStream::connect(server.http().expect("listens")).expect("listens")).collect();
+    assert_eq!(ask(server.http().expect("listens"), "GET /healthz").status, 200);
     drop(silent);
 }
 
@@ -96,8 +102,12 @@ fn every_metric_is_on_the_page_and_in_the_reference_and_nothing_else_is() {
     let server = serve(watched, 1);
     let shared = Arc::clone(engine.shared());
     wait(|| shared.finished());
-    wait(|| ask(server.address(), "GET /metrics").body.contains("omma_stage_seconds_count{stage=\"total\"} 3\n"));
-    let page = ask(server.address(), "GET /metrics").body;
+    wait(|| {
+        ask(server.http().expect("listens"), "GET /metrics")
+            .body
+            .contains("omma_stage_seconds_count{stage=\"total\"} 3\n")
+    });
+    let page = ask(server.http().expect("listens"), "GET /metrics").body;
     let families: Vec<(&str, &str)> = page
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "))
@@ -143,8 +153,8 @@ fn every_metric_is_on_the_page_and_in_the_reference_and_nothing_else_is() {
 
     let report = engine.drain();
     assert_eq!((report.late, report.unsettled), (0, 0));
-    assert_eq!(ask(server.address(), "GET /healthz").status, 503);
-    assert_eq!(ask(server.address(), "GET /readyz").body, "not ready: the engine has stopped\n");
+    assert_eq!(ask(server.http().expect("listens"), "GET /healthz").status, 503);
+    assert_eq!(ask(server.http().expect("listens"), "GET /readyz").body, "not ready: the engine has stopped\n");
 }
 
 #[test]
@@ -159,7 +169,7 @@ fn names_follow_prometheus_conventions() {
 #[test]
 fn shutting_down_does_not_wait_for_clients() {
     let server = serve(Watched::default(), 1);
-    let _open = TcpStream::connect(server.address()).expect("listens");
+    let _open = TcpStream::connect(server.http().expect("listens")).expect("listens");
     let begun = Instant::now();
     drop(server);
     assert!(begun.elapsed() < Duration::from_secs(5));

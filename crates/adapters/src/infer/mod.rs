@@ -32,4 +32,4 @@ pub use file::FileProblem;
 pub(crate) use file::look;
 pub use fit::{check, guess_spec};
 pub use onnx::{Attempt, Choice, OnnxModel, OnnxOptions, OpenError, Runtime, open};
-pub use simulated::{Cost, Waiting, null, simulated};
+pub use simulated::{Cost, Waiting, identity, null, simulated};

@@ -1,8 +1,10 @@
-//! Two models that are none, for planning: `runtime = "null"` answers at once, `runtime = "simulated"` after a time
+//! Three models that are none, for planning: `runtime = "null"` answers at once, `runtime = "simulated"` after a time
 //! that grows with the batch. With them `omma bench` tells what the machine holds without the model, or with a model
-//! of a known speed that one doesn't have yet (an accelerator, a server).
+//! of a known speed that one doesn't have yet (an accelerator, a server). `runtime = "identity"` gives back what it is
+//! given, so that clients see what the way there and back costs.
 //!
-//! Both take whatever pictures the configuration says and give one output, `nothing`, one zero per picture.
+//! All take whatever pictures the configuration says. The first two give one output, `nothing`, one zero per picture; the
+//! identity gives `output`, the batch where it lies, without a copy.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use omma_engine::infer::backend::{
     OwnedBatch, Reply, TensorInfo,
 };
 use omma_engine::picture::{Layout, PictureSpec};
-use omma_engine::tensor::{DType, TensorView, Values};
+use omma_engine::tensor::{DType, TensorView, Values, as_f32};
 
 use super::fit::PictureInput;
 
@@ -52,6 +54,39 @@ pub fn simulated(spec: &PictureSpec, cost: Cost, batch_max: usize) -> LoadedMode
     };
     let name = format!("simulated: {:?} and {:?} per picture, {manner}", cost.base, cost.per_item);
     load(info(&name, spec, BatchLimit::UpTo(batch_max)), device, Some(cost))
+}
+
+/// The model that gives back what it is given.
+#[must_use]
+pub fn identity(spec: &PictureSpec) -> LoadedModel {
+    let mut info = info("identity", spec, BatchLimit::UpTo(usize::MAX));
+    for (output, input) in info.outputs.iter_mut().zip(&info.inputs) {
+        *output = TensorInfo { name: SAME.into(), ..input.clone() };
+    }
+    let input = PictureInput::of(&info);
+    let opener = Opener::Blocking(Box::new(move |_instance| {
+        let input = input.clone().map_err(BackendError::batch)?;
+        Ok(Box::new(Same { input }) as Box<dyn Backend>)
+    }));
+    LoadedModel::new(info, Device::Cpu, opener)
+}
+
+const SAME: &str = "output";
+
+struct Same {
+    input: PictureInput,
+}
+
+impl Backend for Same {
+    fn infer(&mut self, batch: BatchInput<'_>, reply: &mut dyn Reply) -> Result<(), BackendError> {
+        let request = self.input.request(&batch)?;
+        let values = match request.dtype {
+            DType::F32 => Values::F32(as_f32(request.bytes)),
+            _ => Values::U8(request.bytes),
+        };
+        reply.outputs(&[TensorView { name: SAME, shape: &request.shape, values }]);
+        Ok(())
+    }
 }
 
 fn info(runtime: &str, spec: &PictureSpec, batch: BatchLimit) -> ModelInfo {
@@ -166,7 +201,11 @@ mod tests {
 
     #[test]
     fn stand_ins_conform_like_models() {
-        for model in [null(&spec()), simulated(&spec(), Cost { base: Duration::ZERO, ..cost(Waiting::Spin) }, 3)] {
+        for model in [
+            null(&spec()),
+            identity(&spec()),
+            simulated(&spec(), Cost { base: Duration::ZERO, ..cost(Waiting::Spin) }, 3),
+        ] {
             conforms(&Subject { model: &model, spec: &spec(), batch_max: 4.min(limit(&model)), tolerance: 0.0 });
         }
     }

@@ -32,6 +32,8 @@ use crate::usage;
 pub struct Assembled {
     pub parts: Parts,
     pub notes: Vec<String>,
+    /// What the models' results are called.
+    pub labels: Vec<ModelLabels>,
 }
 
 /// Opens everything.
@@ -75,7 +77,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
         cores,
         begin_thread: schedule,
     };
-    Ok(Assembled { parts, notes: opened.notes })
+    Ok(Assembled { parts, notes: opened.notes, labels })
 }
 
 /// Opens the models alone, for whoever brings cameras and sinks of their own.

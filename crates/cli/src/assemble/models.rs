@@ -78,6 +78,7 @@ fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String
             onnx(path, &options, picture, &model.output, limits)
         }
         BackendConfig::Null => stand_in(model, limits, infer::null),
+        BackendConfig::Identity => stand_in(model, limits, infer::identity),
         BackendConfig::Simulated { base, per_item, waiting } => {
             let waiting = match waiting {
                 Waiting::Sleep => infer::Waiting::Sleep,

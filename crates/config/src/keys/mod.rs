@@ -21,6 +21,7 @@ pub(crate) static ROOT: Section = section(
         key("engine", Table(&ENGINE), Means("all defaults"), "the process as a whole"),
         key("consumer_manager", Table(&CONSUMER_MANAGER), Means("all defaults"), "reading cameras"),
         key("inference_worker", Table(&INFERENCE_WORKER), Means("all defaults"), "defaults for all models"),
+        key("direct", Table(&DIRECT), Means("all defaults"), "inference on request"),
         key("models", Tables(&MODELS), Required, "what looks at the frames"),
         key("sources", Tables(&SOURCES), Required, "where frames come from"),
         key("sinks", Tables(&SINKS), Required, "where results go"),
@@ -80,7 +81,57 @@ pub(crate) static ENGINE: Section = section(
             "http",
             Or("off", &Kind::Text(&ADDRESS)),
             Is("\"127.0.0.1:9090\""),
-            "where `/metrics`, `/healthz` and `/readyz` are served; `off`: nowhere",
+            "where `/metrics`, `/healthz`, `/readyz` and inference on request are served; `off`: nowhere",
+        ),
+        key(
+            "grpc",
+            Or("off", &Kind::Text(&ADDRESS)),
+            Is("\"off\""),
+            "where inference on request is served by gRPC, usually 127.0.0.1:8001; `off`: nowhere",
+        ),
+    ],
+);
+
+pub(crate) static DIRECT: Section = section(
+    "direct",
+    "Inference on request, over `engine.http` and `engine.grpc`: what it may cost.",
+    &[
+        key(
+            "threads",
+            Or("auto", &Integer { min: 1, max: 64 }),
+            Is("\"auto\""),
+            "threads that speak with clients, apart from those that serve cameras; `auto`: half of the cores, 2 to 8",
+        ),
+        key(
+            "connections_max",
+            Integer { min: 1, max: 100_000 },
+            Is("1024"),
+            "connections at once, by HTTP and by gRPC; beyond it the one that has been idle longest is closed",
+        ),
+        key(
+            "timeout_ms",
+            Integer { min: 1, max: MINUTES_10_MS },
+            Is("30000"),
+            "how long a request may take to arrive, and then to be answered; a request may ask for less",
+        ),
+        key(
+            "request_bytes_max",
+            Integer { min: 1024, max: 1 << 31 },
+            Is("67108864"),
+            "the largest request; a larger one is refused before it is read",
+        ),
+        key(
+            "requests_bytes_max",
+            Integer { min: 1024, max: 1 << 40 },
+            Is("536870912"),
+            "what all requests under way may hold together; further ones are refused as unavailable",
+        ),
+        key(
+            "client_shared_memory",
+            Flag,
+            Is("false"),
+            "clients on this host may name shared memory that tensors lie in; whoever reaches the port can then read \
+             and write any shared memory that this process can",
         ),
     ],
 );

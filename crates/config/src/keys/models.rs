@@ -24,7 +24,7 @@ pub(super) static MODELS: Section = list(
             Word(words::<RuntimeWord>),
             Is("\"auto\""),
             "what runs it; `auto`: the best that is present; `null`: nothing, every frame goes \
-             through unseen; `simulated`: nothing either, but in the time that a model would take",
+             through unseen; `identity`: nothing, what goes in comes out; `simulated`: nothing either, but in the time that a model would take",
         ),
         key("path", Kind::Text(&PATH), Required, "the model's ONNX file").only(FILE_RUNTIMES),
         key("base_ms", Number { min: 0.0, max: 60_000.0 }, Is("8.0"), "how long a batch takes by itself")

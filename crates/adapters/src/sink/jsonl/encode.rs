@@ -37,6 +37,16 @@ impl ResultEncoder {
 
     /// Appends one line, with its newline.
     pub fn encode(&self, result: &FrameResult, camera: &Camera, out: &mut Vec<u8>) {
+        self.line(result, Some(camera), out);
+    }
+
+    /// Appends the answer to a direct request, as [`ResultEncoder::encode`] would write a frame's result, without what only
+    /// a camera's frame has.
+    pub fn encode_direct(&self, result: &FrameResult, out: &mut Vec<u8>) {
+        self.line(result, None, out);
+    }
+
+    fn line(&self, result: &FrameResult, camera: Option<&Camera>, out: &mut Vec<u8>) {
         let start = out.len();
         let line = Line { result, camera, model: self.models.get(result.served_by.model as usize) };
         if serde_json::to_writer(&mut *out, &line).is_err() {
@@ -50,7 +60,8 @@ impl ResultEncoder {
 
 struct Line<'a> {
     result: &'a FrameResult,
-    camera: &'a Camera,
+    /// `None`: a direct request's, which has neither camera nor sequence nor time.
+    camera: Option<&'a Camera>,
     model: Option<&'a ModelLabels>,
 }
 
@@ -60,10 +71,12 @@ impl Serialize for Line<'_> {
         let mut map = serializer.serialize_map(None)?;
         // `v` comes first: whoever reads a stream of lines can tell the version before anything else.
         map.serialize_entry("v", &VERSION)?;
-        map.serialize_entry("camera", &camera.plan.id)?;
-        map.serialize_entry("sequence", &result.sequence)?;
-        map.serialize_entry("captured_at", &Shown(Rfc3339(result.captured_at)))?;
-        map.serialize_entry("captured_at_ns", &result.captured_at)?;
+        if let Some(camera) = camera {
+            map.serialize_entry("camera", &camera.plan.id)?;
+            map.serialize_entry("sequence", &result.sequence)?;
+            map.serialize_entry("captured_at", &Shown(Rfc3339(result.captured_at)))?;
+            map.serialize_entry("captured_at_ns", &result.captured_at)?;
+        }
         if result.size.width > 0 && result.size.height > 0 {
             map.serialize_entry("size", &result.size)?;
         }

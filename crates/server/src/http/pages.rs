@@ -1,4 +1,4 @@
-//! The three pages.
+//! The three pages of the control plane.
 
 use axum::Router;
 use axum::extract::State;
@@ -26,8 +26,6 @@ pub(crate) fn routes(watched: Watched, camera_series_max: usize) -> Router {
         .route("/metrics", get(scrape))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
-        .fallback(nothing)
-        .method_not_allowed_fallback(method)
         .with_state(Pages { watched, camera_series_max })
 }
 
@@ -36,7 +34,7 @@ fn page(status: StatusCode, content: &'static str, body: String) -> Response {
 }
 
 async fn index() -> Response {
-    page(StatusCode::OK, TEXT, "omma\n/metrics\n/healthz\n/readyz\n".to_owned())
+    page(StatusCode::OK, TEXT, "omma\n/metrics\n/healthz\n/readyz\n/v2\n/v1/models/MODEL/predict\n".to_owned())
 }
 
 async fn scrape(State(pages): State<Pages>) -> Response {
@@ -56,11 +54,12 @@ async fn readiness(State(pages): State<Pages>) -> Response {
     }
 }
 
-async fn nothing(uri: Uri) -> Response {
-    let text = format!("nothing at {}, expected /metrics, /healthz or /readyz\n", uri.path());
+pub(super) async fn nothing(uri: Uri) -> Response {
+    let text =
+        format!("nothing at {}, expected /metrics, /healthz, /readyz, or what begins with /v1/ or /v2/\n", uri.path());
     page(StatusCode::NOT_FOUND, TEXT, text)
 }
 
-async fn method() -> Response {
-    page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "expected GET\n".to_owned())
+pub(super) async fn method() -> Response {
+    page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "this is not done here in this way: see docs/ref/api.md\n".to_owned())
 }

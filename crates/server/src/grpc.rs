@@ -1,0 +1,348 @@
+//! The gRPC service: each call is the API's, in the messages of the protocol.
+//!
+//! A call that is cancelled, or whose connection closes, drops its future, and with it the request in the engine.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use omma_protocol::wire::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
+use omma_protocol::{parameters, wire};
+use prost::Message;
+use tonic::{Request, Response, Status, Streaming};
+use tower_service::Service;
+
+use crate::api::budget::Lease;
+use crate::api::error::ApiError;
+use crate::api::memory::Told;
+use crate::api::statistics::{Span, Statistics};
+use crate::api::{Api, models};
+use crate::connections::Metered;
+
+/// Requests of one stream that are answered at once; further ones are not read.
+const STREAM_REQUESTS_MAX: usize = 64;
+/// What answers may have beyond a request's limit: a model may give more than it takes.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
+/// A stream that says nothing for so long is ended.
+pub(crate) const STREAM_IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// The service, for the listener.
+pub(crate) fn service(api: Arc<Api>) -> Timed<GrpcInferenceServiceServer<Calls>> {
+    let limits = api.limits;
+    let inner = GrpcInferenceServiceServer::new(Calls { api })
+        .max_decoding_message_size(limits.request_bytes_max)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    // The request's bytes have as long as its answer.
+    Timed { inner, most: limits.timeout * 2 }
+}
+
+/// Ends calls that take too long, the reading of their request included.
+#[derive(Clone)]
+pub(crate) struct Timed<S> {
+    inner: S,
+    most: Duration,
+}
+
+type Answer = http::Response<tonic::body::Body>;
+
+impl<S> Service<http::Request<Metered>> for Timed<S>
+where
+    S: Service<http::Request<Metered>, Response = Answer, Error = std::convert::Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Answer;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Metered>) -> Self::Future {
+        let most = self.most;
+        let call = self.inner.call(request);
+        Box::pin(async move {
+            match tokio::time::timeout(most, call).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    let text = format!("the call was not over within {} ms", most.as_millis());
+                    Ok(Status::deadline_exceeded(text).into_http())
+                }
+            }
+        })
+    }
+}
+
+pub(crate) struct Calls {
+    api: Arc<Api>,
+}
+
+fn refused(error: ApiError) -> Status {
+    error.status()
+}
+
+fn not_done(what: &str) -> Status {
+    Status::unimplemented(format!("{what} is not done here"))
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<wire::ModelStreamInferResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl GrpcInferenceService for Calls {
+    async fn server_live(
+        &self,
+        _: Request<wire::ServerLiveRequest>,
+    ) -> Result<Response<wire::ServerLiveResponse>, Status> {
+        Ok(Response::new(wire::ServerLiveResponse { live: self.api.live() }))
+    }
+
+    async fn server_ready(
+        &self,
+        _: Request<wire::ServerReadyRequest>,
+    ) -> Result<Response<wire::ServerReadyResponse>, Status> {
+        Ok(Response::new(wire::ServerReadyResponse { ready: self.api.ready() }))
+    }
+
+    async fn model_ready(
+        &self,
+        request: Request<wire::ModelReadyRequest>,
+    ) -> Result<Response<wire::ModelReadyResponse>, Status> {
+        let wire::ModelReadyRequest { name, version } = request.into_inner();
+        let shared = self.api.engine().map_err(refused)?;
+        let model = models::find(shared, &name, &version).map_err(refused)?;
+        Ok(Response::new(wire::ModelReadyResponse { ready: models::ready(shared, model.number) }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _: Request<wire::ServerMetadataRequest>,
+    ) -> Result<Response<wire::ServerMetadataResponse>, Status> {
+        Ok(Response::new(wire::ServerMetadataResponse {
+            name: "omma".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            extensions: self.api.extensions().into_iter().map(str::to_owned).collect(),
+        }))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<wire::ModelMetadataRequest>,
+    ) -> Result<Response<wire::ModelMetadataResponse>, Status> {
+        let wire::ModelMetadataRequest { name, version } = request.into_inner();
+        let model = models::find(self.api.engine().map_err(refused)?, &name, &version).map_err(refused)?;
+        Ok(Response::new(model.metadata()))
+    }
+
+    async fn model_infer(
+        &self,
+        request: Request<wire::ModelInferRequest>,
+    ) -> Result<Response<wire::ModelInferResponse>, Status> {
+        self.api.infer(request.into_inner()).await.map(Response::new).map_err(refused)
+    }
+
+    type ModelStreamInferStream = Answers;
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<wire::ModelInferRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let lease = request.extensions().get::<Arc<Lease>>().cloned();
+        let api = Arc::clone(&self.api);
+        let requests = futures_util::stream::unfold(Some(request.into_inner()), |requests| async move {
+            let mut requests = requests?;
+            match tokio::time::timeout(STREAM_IDLE_MAX, requests.message()).await {
+                Ok(Ok(Some(request))) => Some((Ok(request), Some(requests))),
+                Ok(Ok(None)) => None,
+                Ok(Err(status)) => Some((Err(status), None)),
+                Err(_) => Some((Err(Status::deadline_exceeded("the stream has said nothing for too long")), None)),
+            }
+        });
+        // In the order of the requests, as clients that do not look at ids expect.
+        let answers = requests
+            .map(move |request| {
+                let (api, lease) = (Arc::clone(&api), lease.clone());
+                async move { one_of_stream(&api, request?, lease.as_deref()).await }
+            })
+            .buffered(STREAM_REQUESTS_MAX);
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<wire::ModelConfigRequest>,
+    ) -> Result<Response<wire::ModelConfigResponse>, Status> {
+        let wire::ModelConfigRequest { name, version } = request.into_inner();
+        let model = models::find(self.api.engine().map_err(refused)?, &name, &version).map_err(refused)?;
+        Ok(Response::new(wire::ModelConfigResponse { config: Some(model.config()) }))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<wire::ModelStatisticsRequest>,
+    ) -> Result<Response<wire::ModelStatisticsResponse>, Status> {
+        let wire::ModelStatisticsRequest { name, version } = request.into_inner();
+        let told = self.api.told(&name, &version).map_err(refused)?;
+        let model_stats = told.iter().map(|told| statistics(told)).collect();
+        Ok(Response::new(wire::ModelStatisticsResponse { model_stats }))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<wire::RepositoryIndexRequest>,
+    ) -> Result<Response<wire::RepositoryIndexResponse>, Status> {
+        let only_ready = request.into_inner().ready;
+        let models = models::list(self.api.engine().map_err(refused)?)
+            .into_iter()
+            .filter(|listed| !only_ready || listed.state == models::READY)
+            .map(|listed| wire::repository_index_response::ModelIndex {
+                name: listed.name,
+                version: listed.version,
+                state: listed.state.to_owned(),
+                reason: listed.reason,
+            })
+            .collect();
+        Ok(Response::new(wire::RepositoryIndexResponse { models }))
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<wire::RepositoryModelLoadRequest>,
+    ) -> Result<Response<wire::RepositoryModelLoadResponse>, Status> {
+        self.api.load(&request.into_inner().model_name).await.map_err(refused)?;
+        Ok(Response::new(wire::RepositoryModelLoadResponse {}))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<wire::RepositoryModelUnloadRequest>,
+    ) -> Result<Response<wire::RepositoryModelUnloadResponse>, Status> {
+        self.api.unload(&request.into_inner().model_name).await.map_err(refused)?;
+        Ok(Response::new(wire::RepositoryModelUnloadResponse {}))
+    }
+
+    async fn system_shared_memory_status(
+        &self,
+        request: Request<wire::SystemSharedMemoryStatusRequest>,
+    ) -> Result<Response<wire::SystemSharedMemoryStatusResponse>, Status> {
+        let told = self.api.regions.status(&request.into_inner().name).map_err(refused)?;
+        let region = |told: Told| {
+            let Told { name, key, offset, byte_size } = told;
+            (name.clone(), wire::system_shared_memory_status_response::RegionStatus { name, key, offset, byte_size })
+        };
+        let regions = told.into_iter().map(region).collect();
+        Ok(Response::new(wire::SystemSharedMemoryStatusResponse { regions }))
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        request: Request<wire::SystemSharedMemoryRegisterRequest>,
+    ) -> Result<Response<wire::SystemSharedMemoryRegisterResponse>, Status> {
+        let wire::SystemSharedMemoryRegisterRequest { name, key, offset, byte_size } = request.into_inner();
+        self.api.regions.register(Told { name, key, offset, byte_size }).map_err(refused)?;
+        Ok(Response::new(wire::SystemSharedMemoryRegisterResponse {}))
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        request: Request<wire::SystemSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<wire::SystemSharedMemoryUnregisterResponse>, Status> {
+        self.api.regions.unregister(&request.into_inner().name);
+        Ok(Response::new(wire::SystemSharedMemoryUnregisterResponse {}))
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        _: Request<wire::CudaSharedMemoryStatusRequest>,
+    ) -> Result<Response<wire::CudaSharedMemoryStatusResponse>, Status> {
+        Ok(Response::new(wire::CudaSharedMemoryStatusResponse { regions: HashMap::new() }))
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        _: Request<wire::CudaSharedMemoryRegisterRequest>,
+    ) -> Result<Response<wire::CudaSharedMemoryRegisterResponse>, Status> {
+        Err(not_done("CUDA shared memory"))
+    }
+
+    /// There are none, so they are all unregistered: clients ask for it before they begin.
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _: Request<wire::CudaSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<wire::CudaSharedMemoryUnregisterResponse>, Status> {
+        Ok(Response::new(wire::CudaSharedMemoryUnregisterResponse {}))
+    }
+
+    async fn trace_setting(
+        &self,
+        _: Request<wire::TraceSettingRequest>,
+    ) -> Result<Response<wire::TraceSettingResponse>, Status> {
+        Err(not_done("tracing of single requests"))
+    }
+
+    async fn log_settings(
+        &self,
+        _: Request<wire::LogSettingsRequest>,
+    ) -> Result<Response<wire::LogSettingsResponse>, Status> {
+        Err(not_done("a log of requests"))
+    }
+}
+
+/// One request of a stream; what is wrong with it is its answer, the stream goes on.
+async fn one_of_stream(
+    api: &Api,
+    request: wire::ModelInferRequest,
+    lease: Option<&Lease>,
+) -> Result<wire::ModelStreamInferResponse, Status> {
+    const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
+    const FINAL: &str = "triton_final_response";
+    let bytes = request.encoded_len();
+    let id = request.id.clone();
+    let tell_final = parameters::switch(&request.parameters, EMPTY_FINAL).ok().flatten().unwrap_or(false);
+    let answer = api.infer(request).await;
+    if let Some(lease) = lease {
+        lease.give_back(bytes);
+    }
+    Ok(match answer {
+        Ok(mut response) => {
+            if tell_final {
+                response.parameters.insert(FINAL.to_owned(), parameters::flag(true));
+            }
+            wire::ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) }
+        }
+        Err(error) => wire::ModelStreamInferResponse {
+            error_message: error.message,
+            infer_response: Some(wire::ModelInferResponse { id, ..wire::ModelInferResponse::default() }),
+        },
+    })
+}
+
+fn statistics(told: &crate::api::Told<'_>) -> wire::ModelStatistics {
+    let duration = |span: &Span| {
+        let (count, ns) = span.read();
+        Some(wire::StatisticDuration { count, ns })
+    };
+    let none = Some(wire::StatisticDuration::default());
+    let Statistics { success, fail, queue, input, infer, output, last_ms, .. } = told.statistics;
+    wire::ModelStatistics {
+        name: told.name.clone(),
+        version: told.version.clone(),
+        last_inference: last_ms.load(Ordering::Relaxed),
+        inference_count: told.inferences,
+        execution_count: told.executions,
+        inference_stats: Some(wire::InferStatistics {
+            success: duration(success),
+            fail: duration(fail),
+            queue: duration(queue),
+            compute_input: duration(input),
+            compute_infer: duration(infer),
+            compute_output: duration(output),
+            cache_hit: none,
+            cache_miss: none,
+        }),
+        ..wire::ModelStatistics::default()
+    }
+}

@@ -1,0 +1,38 @@
+//! What is served over HTTP: the pages, the Open Inference Protocol under `/v2`, the practical call under `/v1`.
+
+mod body;
+pub mod multipart;
+mod pages;
+mod v1;
+mod v2;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::api::Api;
+use crate::api::error::ApiError;
+use crate::watched::Watched;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+pub(crate) fn routes(watched: Watched, camera_series_max: usize, api: Arc<Api>) -> Router {
+    pages::routes(watched, camera_series_max)
+        .merge(v2::routes(Arc::clone(&api)))
+        .merge(v1::routes(api))
+        .fallback(pages::nothing)
+        .method_not_allowed_fallback(pages::method)
+}
+
+fn json(value: &serde_json::Value) -> Response {
+    ([(header::CONTENT_TYPE, JSON)], value.to_string()).into_response()
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.kind.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(header::CONTENT_TYPE, JSON)], omma_protocol::http::encode_error(&self.message)).into_response()
+    }
+}
