@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use omma_adapters::sink::jsonl::{Durability, JsonlSink, ModelLabels};
+use omma_engine::cameras::{Camera, CameraPlan};
 use omma_engine::sink::{Retry, Sink};
 use omma_frame::{CameraIndex, DropReason, FrameResult, Outcome, Output};
 use omma_testkit::sink::{Mark, cameras, conformance, outcomes, result};
@@ -18,6 +20,13 @@ fn models() -> Vec<ModelLabels> {
 
 fn some(sequences: std::ops::Range<u64>) -> Vec<FrameResult> {
     sequences.map(|n| result(CameraIndex(0), n, Outcome::Inferred(Output::Nothing))).collect()
+}
+
+/// A camera whose frames have entry ids.
+fn out_of_redis(id: &str) -> Vec<Arc<Camera>> {
+    let camera = &cameras(&[id])[0];
+    let plan = CameraPlan { entry_ids: true, ..camera.plan.clone() };
+    vec![Arc::new(Camera { plan, ..**camera })]
 }
 
 fn lines(path: &Path) -> Vec<Value> {
@@ -141,6 +150,7 @@ fn every_kind_of_line_is_what_the_schema_says() {
         dropped
     }));
     sink.publish(&results, &cameras(&["a"])).expect("room");
+    sink.publish(&some(0..1), &out_of_redis("a")).expect("room");
     let (schema, mut documented) = (schema(), BTreeSet::new());
     fields(&schema, "", &mut documented);
     let mut seen = BTreeSet::new();
@@ -227,10 +237,13 @@ fn check(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
             "maxLength" => value.as_str().is_none_or(|text| text.chars().count() as f64 <= number(rule)),
             "minItems" => value.as_array().is_none_or(|items| items.len() as f64 >= number(rule)),
             "maxItems" => value.as_array().is_none_or(|items| items.len() as f64 <= number(rule)),
-            // The one pattern is of a time: checked by its shape.
+            // The two patterns are of an entry's id and of a time: checked by their shapes.
             "pattern" => value.as_str().is_none_or(|text| {
                 let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-                shape == "0000-00-00T00:00:00.000000000Z"
+                match rule.as_str() {
+                    Some("^[0-9]+-[0-9]+$") => shape.trim_matches('0') == "-" && shape.len() > 2,
+                    _ => shape == "0000-00-00T00:00:00.000000000Z",
+                }
             }),
             "required" => all(rule).iter().all(|name| value.get(name.as_str().expect("a name")).is_some()),
             "properties" => {

@@ -45,7 +45,7 @@ pub use problem::{Place, Problem, Problems};
 pub use redis::RedisConfig;
 pub use reference::reference;
 pub use secret::Secret;
-pub use sink::{Durability, SinkConfig, SinkKind};
+pub use sink::{Durability, ResultForm, SinkConfig, SinkKind};
 pub use source::{FrameWire, Login, Pace, RedisStreams, SourceConfig, SourceKind, Stream};
 
 use problem::{Finding, Findings, Text};

@@ -10,6 +10,7 @@ use crate::names::Names;
 use crate::outside::Entry;
 use crate::problem::quoted;
 use crate::read::Table;
+use crate::redis::{self, RedisConfig};
 use crate::schema::Word;
 
 /// One sink.
@@ -23,8 +24,47 @@ pub struct SinkConfig {
 pub enum SinkKind {
     /// One JSON object on each line, appended to the file; `None`: to standard output.
     Jsonl { path: Option<PathBuf>, durability: Durability },
+    /// Streams of a Redis server or cluster.
+    Redis {
+        redis: Box<RedisConfig>,
+        /// With `{camera}` or `{shard}` in it.
+        stream: String,
+        form: ResultForm,
+        /// About how many entries each stream keeps; `None`: all.
+        entries_max: Option<u64>,
+        result_bytes_max: usize,
+    },
     /// Nowhere.
     Null,
+}
+
+/// How results look in Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultForm {
+    Json,
+    MessagePack,
+    /// That of the Python pipeline which omma replaces.
+    Compat,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum FormatWord {
+    Json,
+    MessagePack,
+}
+
+impl Word for FormatWord {
+    const WORDS: &'static [(&'static str, Self)] = &[("json", Self::Json), ("msgpack", Self::MessagePack)];
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum WireWord {
+    Own,
+    Compat,
+}
+
+impl Word for WireWord {
+    const WORDS: &'static [(&'static str, Self)] = &[("own", Self::Own), ("compat", Self::Compat)];
 }
 
 /// When results count as published.
@@ -46,11 +86,13 @@ impl Word for Durability {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum SinkWord {
     Jsonl,
+    Redis,
     Null,
 }
 
 impl Word for SinkWord {
-    const WORDS: &'static [(&'static str, Self)] = &[("jsonl", Self::Jsonl), ("null", Self::Null)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("jsonl", Self::Jsonl), ("redis", Self::Redis), ("null", Self::Null)];
 }
 
 pub(crate) fn read(root: &Table<'_>) -> (Vec<SinkConfig>, Names) {
@@ -76,9 +118,46 @@ fn read_sink(table: &Table<'_>, names: &mut Names, targets: &mut HashMap<PathBuf
             }
             SinkKind::Jsonl { path, durability: table.word_or("durability", Durability::Flush) }
         }
+        Some(SinkWord::Redis) => redis_streams(table, targets),
         Some(SinkWord::Null) | None => SinkKind::Null,
     };
     SinkConfig { plan, kind }
+}
+
+fn redis_streams(table: &Table<'_>, targets: &mut HashMap<PathBuf, String>) -> SinkKind {
+    let redis = Box::new(redis::read(table));
+    let stream = table.text("stream").unwrap_or_default();
+    // Each result has its place in its stream once: of two sinks, the second would find it taken.
+    let target = PathBuf::from(format!("{} {stream}", redis.url));
+    if let Some(first) = targets.get(&target) {
+        let found = format!("{}, which {first} writes to already", quoted(&stream));
+        table.problem("stream", found, "other streams for each sink");
+    } else {
+        targets.insert(target, table.place().to_owned());
+    }
+    let format = table.word_or("format", FormatWord::Json);
+    let form = match (table.word_or("wire", WireWord::Own), format) {
+        (WireWord::Own, FormatWord::Json) => ResultForm::Json,
+        (WireWord::Own, FormatWord::MessagePack) => ResultForm::MessagePack,
+        (WireWord::Compat, FormatWord::Json) => ResultForm::Compat,
+        (WireWord::Compat, FormatWord::MessagePack) => {
+            table.problem("format", "\"msgpack\" with wire = \"compat\"", "\"json\", which that wire is made of");
+            ResultForm::Compat
+        }
+    };
+    SinkKind::Redis {
+        redis,
+        stream,
+        form,
+        entries_max: table.integer("entries_max"),
+        result_bytes_max: table.count("result_bytes_max"),
+    }
+}
+
+/// A pattern of streams: one `{camera}` or one `{shard}`.
+pub(crate) fn fits_stream(text: &str) -> bool {
+    let holes = text.matches("{camera}").count() + text.matches("{shard}").count();
+    holes == 1 && text.len() <= 512 && !text.chars().any(char::is_control)
 }
 
 /// Reports a smallest value above the largest, at the one that is written.

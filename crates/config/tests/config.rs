@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::OtherMachine;
 use omma_config::{
     AnchorAxis, BackendConfig, Config, Decoder, DirectConfig, Durability, Entry, FrameWire, Login, Outside, Pace,
-    Problems, Runtime, SinkKind, SourceKind, Waiting, load, parse, reference,
+    Problems, ResultForm, Runtime, SinkKind, SourceKind, Waiting, load, parse, reference,
 };
 use omma_engine::cameras::Delivery;
 use omma_engine::picture::{Color, Layout, PictureSpec, Resize};
@@ -177,8 +177,8 @@ fn everything_arrives_where_it_belongs() {
     let logins: Vec<_> = streams.iter().filter_map(|stream| said(&stream.login)).collect();
     let expected = [("viewer", "from the environment"), ("admin", "from the file")];
     assert_eq!(logins, expected.map(|(name, password)| (name.to_owned(), password.to_owned())));
-    // Sets of sinks, whatever their order: both, one, both again, all three.
-    assert_eq!(config.routes, [vec![0, 1], vec![0], vec![0, 1, 2]][..]);
+    // Sets of sinks, whatever their order: both, one, both again, all.
+    assert_eq!(config.routes, [vec![0, 1], vec![0], vec![0, 1, 2, 3, 4]][..]);
     assert_eq!(config.sources.iter().map(|source| source.route).collect::<Vec<_>>(), [0, 1, 0, 2, 2]);
     let SourceKind::Redis(streams) = &config.sources[4].kind else { panic!("not Redis") };
     let redis = &streams.redis;
@@ -200,6 +200,17 @@ fn everything_arrives_where_it_belongs() {
     let path = Some(PathBuf::from("/c/results.jsonl"));
     assert_eq!(config.sinks[0].kind, SinkKind::Jsonl { path, durability: Durability::Fsync });
     assert_eq!(config.sinks[2].kind, SinkKind::Jsonl { path: None, durability: Durability::Flush });
+    let SinkKind::Redis { redis, stream, form, entries_max, result_bytes_max } = &config.sinks[3].kind else {
+        panic!("not redis")
+    };
+    assert_eq!((redis.url.as_str(), redis.cluster), ("rediss://redis.example:6380", true));
+    assert_eq!(redis.password.as_ref().map(omma_config::Secret::reveal), Some("from the environment"));
+    assert_eq!((redis.connect_timeout, redis.reply_timeout), (Duration::from_millis(100), Duration::from_millis(200)));
+    assert_eq!((stream.as_str(), *form, *entries_max), ("out:{shard}", ResultForm::MessagePack, None));
+    assert_eq!(*result_bytes_max, 2048);
+    let SinkKind::Redis { stream, form, entries_max, .. } = &config.sinks[4].kind else { panic!("not redis") };
+    let expected = ("omma:results:{camera}", ResultForm::Compat, Some(500));
+    assert_eq!((stream.as_str(), *form, *entries_max), expected);
     assert_eq!((config.sinks[0].plan.buffer_frames_max, config.sinks[1].plan.buffer_frames_max), (5, 10_000));
 }
 

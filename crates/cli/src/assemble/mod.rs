@@ -110,6 +110,16 @@ pub fn open_source(
 fn open_sink(config: &SinkConfig, labels: &[ModelLabels], notes: &mut Vec<String>) -> Result<Box<dyn Sink>, Failure> {
     let (path, durability) = match &config.kind {
         SinkKind::Null => return Ok(Box::new(NullSink::default())),
+        #[cfg(feature = "redis")]
+        SinkKind::Redis { .. } => {
+            let failed = |message: String| Failure::usage(format!("sink {}: {message}", config.plan.name));
+            return Ok(Box::new(redis::sink(&config.kind, labels).map_err(failed)?));
+        }
+        #[cfg(not(feature = "redis"))]
+        SinkKind::Redis { .. } => {
+            let message = "this build knows no Redis (feature `redis`)";
+            return Err(Failure::usage(format!("sink {}: {message}", config.plan.name)));
+        }
         SinkKind::Jsonl { path, durability } => (path, durability),
     };
     let name = &config.plan.name;

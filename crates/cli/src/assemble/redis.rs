@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use omma_adapters::redis::wire::Wire;
 use omma_adapters::redis::{Password, RedisOptions, StreamNames, TlsFiles};
+use omma_adapters::sink::encode::ModelLabels;
+use omma_adapters::sink::redis::{Form, RedisSink, RedisSinkOptions, ResultNames};
 use omma_adapters::source::redis::{RedisSource, RedisSourceOptions};
-use omma_config::{Config, FrameWire, RedisConfig, RedisStreams, SourceConfig};
+use omma_config::{Config, FrameWire, RedisConfig, RedisStreams, ResultForm, SinkKind, SourceConfig};
 use omma_engine::cameras::Cameras;
 use omma_engine::source::SourceError;
 use omma_frame::{CameraId, CameraIndex};
@@ -74,4 +76,25 @@ pub(super) fn source(
         ..usual
     };
     RedisSource::open(options, own)
+}
+
+/// # Errors
+/// What is wrong with the options; whether the server is there shows later.
+pub(super) fn sink(kind: &SinkKind, labels: &[ModelLabels]) -> Result<RedisSink, String> {
+    let SinkKind::Redis { redis, stream, form, entries_max, result_bytes_max } = kind else {
+        return Err("no sink of type redis".to_owned());
+    };
+    let names = ResultNames::parse(stream).ok_or("stream: expected one {camera} or one {shard}")?;
+    let form = match form {
+        ResultForm::Json => Form::Json,
+        ResultForm::MessagePack => Form::MessagePack,
+        ResultForm::Compat => Form::Compat,
+    };
+    let options = RedisSinkOptions {
+        form,
+        entries_max: *entries_max,
+        result_bytes_max: *result_bytes_max,
+        ..RedisSinkOptions::new(options(redis), names)
+    };
+    RedisSink::new(options, labels.to_vec()).map_err(|error| error.message)
 }

@@ -8,11 +8,13 @@ mod texts;
 
 use self::models::MODELS;
 use self::sources::SOURCES;
-use self::texts::{ADDRESS, MINUTES_10_MS, NAME, PATH, key, list, section};
+use self::texts::{
+    ADDRESS, MINUTES_10_MS, NAME, PATH, RESULT_STREAM, SECRET_PATH, VARIABLE, WORDS, key, list, section,
+};
 use crate::schema::Absent::{Is, Means, Required};
 use crate::schema::Kind::{Flag, Integer, Number, Or, Table, Tables, Word};
 use crate::schema::{Kind, Section, words};
-use crate::sink::{Durability, SinkWord};
+use crate::sink::{Durability, FormatWord, SinkWord, WireWord};
 
 pub(crate) static ROOT: Section = section(
     "",
@@ -227,7 +229,7 @@ pub(crate) static SINKS: Section = list(
             "type",
             Word(words::<SinkWord>),
             Required,
-            "`jsonl`: one JSON object on each line; `null`: nowhere, counted",
+            "`jsonl`: one JSON object on each line; `redis`: Redis Streams; `null`: nowhere, counted",
         ),
         key("name", Kind::Text(&NAME), Required, "what sources, messages and metrics call it"),
         key("path", Kind::Text(&PATH), Required, "the file that lines are appended to; `-`: standard output")
@@ -240,6 +242,54 @@ pub(crate) static SINKS: Section = list(
                  once the disk has them; `none`: the same as `flush`, as nothing is held back in this process",
         )
         .only(&["jsonl"]),
+        redis::URL,
+        key("username", Kind::Text(&WORDS), Means("none"), "of an ACL; the default user needs only a password")
+            .only(&["redis"]),
+        key("password_env", Kind::Text(&VARIABLE), Means("none"), "environment variable with the password")
+            .only(&["redis"]),
+        key("password_file", Kind::Text(&SECRET_PATH), Means("none"), "file with the password").only(&["redis"]),
+        redis::TLS_CA_FILE,
+        redis::TLS_CERT_FILE,
+        redis::TLS_KEY_FILE,
+        redis::CLUSTER,
+        key("connect_timeout_ms", Integer { min: 1, max: MINUTES_10_MS }, Is("5000"), "how long a connection may take")
+            .only(&["redis"]),
+        redis::REPLY_TIMEOUT_MS,
+        key(
+            "stream",
+            Kind::Text(&RESULT_STREAM),
+            Is("\"omma:results:{camera}\""),
+            "a stream for each camera, or with `{shard}` for each of `max_consumer_shards`",
+        )
+        .only(&["redis"]),
+        key(
+            "format",
+            Word(words::<FormatWord>),
+            Is("\"json\""),
+            "of the field `data`: [the same fields](results.md) as JSON or as MessagePack",
+        )
+        .only(&["redis"]),
+        key(
+            "wire",
+            Word(words::<WireWord>),
+            Is("\"own\""),
+            "`own`: omma's entries; `compat`: those of the Python pipeline that omma replaces",
+        )
+        .only(&["redis"]),
+        key(
+            "entries_max",
+            Or("all", &Integer { min: 1, max: 1_000_000_000 }),
+            Is("10000"),
+            "about how many entries each stream keeps (`MAXLEN ~`); `all`: nothing is ever trimmed",
+        )
+        .only(&["redis"]),
+        key(
+            "result_bytes_max",
+            Integer { min: 1024, max: 512 << 20 },
+            Is("8388608"),
+            "a larger result is dropped as `sink_failed`, the others go on",
+        )
+        .only(&["redis"]),
         key(
             "buffer_frames_max",
             Integer { min: 1, max: 10_000_000 },

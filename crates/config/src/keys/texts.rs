@@ -6,6 +6,7 @@ use crate::engine::fits_address;
 use crate::files::fits_label;
 use crate::redis::fits_url as fits_redis_url;
 use crate::schema::{Absent, Key, Kind, Section, Text};
+use crate::sink::fits_stream as fits_result_stream;
 use crate::source::{fits_pattern, fits_stream as fits_frame_stream, fits_url};
 
 /// The longest time that anything may be told to take.
@@ -41,6 +42,11 @@ pub(super) static REDIS_URL: Text = Text {
     what: "a URL such as \"redis://host:6379/0\", \"rediss://host\" or \"unix:///run/redis.sock\", without a password in it",
     fits: fits_redis_url,
     delicate: true,
+};
+pub(super) static RESULT_STREAM: Text = Text {
+    what: "the name of a stream with one \"{camera}\" or one \"{shard}\" in it",
+    fits: fits_result_stream,
+    delicate: false,
 };
 pub(super) static FRAME_STREAM: Text =
     Text { what: "the name of a stream with one \"{camera}\" in it", fits: fits_frame_stream, delicate: false };

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::encode::VERSION;
+use super::VERSION;
 
 /// The longest tail of a file that is looked through for the end of its last whole line.
 const TAIL_BYTES_MAX: u64 = 64 << 20;

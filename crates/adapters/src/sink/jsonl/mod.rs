@@ -4,7 +4,6 @@
 //! grown. Whatever fails in between, the output never holds half a line for good, nor a line twice: half a line is taken
 //! back from a file, and finished first by the next call on a stream.
 
-mod encode;
 mod file;
 
 use std::io;
@@ -15,7 +14,7 @@ use omma_engine::cameras::Camera;
 use omma_engine::sink::{Retry, Sink, SinkError};
 use omma_frame::{CameraIndex, FrameResult, Token};
 
-pub use encode::{ModelLabels, ResultEncoder, VERSION};
+pub use super::encode::{ModelLabels, ResultEncoder, VERSION};
 pub use file::OpenError;
 use file::{Lines, Target};
 
@@ -133,7 +132,7 @@ impl Sink for JsonlSink {
             self.ends.clear();
             let first = published;
             for result in &results[first..] {
-                self.encoder.encode(result, &cameras[result.camera.slot()], &mut self.lines);
+                self.encoder.line(result, &cameras[result.camera.slot()], &mut self.lines);
                 self.ends.push(self.lines.len());
                 if self.lines.len() >= WRITE_BYTES_MAX {
                     break;

@@ -1,15 +1,16 @@
-//! One result as one line of JSON: the fields that `docs/ref/results.md` lists, straight into a reused buffer.
+//! One result as JSON or MessagePack: the fields that `docs/ref/results.md` lists, straight into a reused buffer. Every
+//! sink that writes results in omma's own form writes them with this.
 //!
 //! Pure, and without an allocation per result. Floats that JSON cannot say (NaN and infinities, which a raw tensor may
-//! hold) become `null`.
+//! hold) become `null`; MessagePack says them. The maps know their lengths, which MessagePack wants before the entries.
 
-use std::fmt;
+mod text;
 
 use omma_engine::cameras::Camera;
-use omma_frame::{
-    ClassScore, Detection, DropReason, FrameResult, Mono, Outcome, Output, OwnedTensor, Timing, UnixNanos,
-};
+use omma_frame::{ClassScore, Detection, DropReason, FrameResult, Mono, Outcome, Output, OwnedTensor, Timing};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+
+pub(crate) use self::text::{EntryId, Rfc3339};
 
 /// The version in the field `v`. It changes when a field goes or changes its meaning; a new field does not change it.
 pub const VERSION: u32 = 1;
@@ -22,7 +23,7 @@ pub struct ModelLabels {
     pub labels: Vec<String>,
 }
 
-/// Writes results as JSON.
+/// Writes results.
 #[derive(Debug)]
 pub struct ResultEncoder {
     models: Vec<ModelLabels>,
@@ -35,55 +36,94 @@ impl ResultEncoder {
         Self { models }
     }
 
-    /// Appends one line, with its newline.
-    pub fn encode(&self, result: &FrameResult, camera: &Camera, out: &mut Vec<u8>) {
-        self.line(result, Some(camera), out);
+    /// Appends one line of JSON, with its newline.
+    pub fn line(&self, result: &FrameResult, camera: &Camera, out: &mut Vec<u8>) {
+        Self::fields_line(&self.fields(result, camera), out);
     }
 
-    /// Appends the answer to a direct request, as [`ResultEncoder::encode`] would write a frame's result, without what only
+    /// Appends the answer to a direct request, as [`ResultEncoder::line`] would write a frame's result, without what only
     /// a camera's frame has.
     pub fn encode_direct(&self, result: &FrameResult, out: &mut Vec<u8>) {
-        self.line(result, None, out);
+        Self::fields_line(&Fields { result, camera: None, model: self.model(result) }, out);
     }
 
-    fn line(&self, result: &FrameResult, camera: Option<&Camera>, out: &mut Vec<u8>) {
+    /// Appends one JSON object.
+    #[cfg(feature = "redis")]
+    pub fn json(&self, result: &FrameResult, camera: &Camera, out: &mut Vec<u8>) {
+        json(&self.fields(result, camera), out);
+    }
+
+    /// Appends one MessagePack map of the same fields.
+    #[cfg(feature = "redis")]
+    pub fn message_pack(&self, result: &FrameResult, camera: &Camera, out: &mut Vec<u8>) {
         let start = out.len();
-        let line = Line { result, camera, model: self.models.get(result.served_by.model as usize) };
-        if serde_json::to_writer(&mut *out, &line).is_err() {
-            // Memory takes every write and every key is text, so this cannot be; half a line it must not be.
+        let mut serializer = rmp_serde::Serializer::new(&mut *out).with_struct_map();
+        if self.fields(result, camera).serialize(&mut serializer).is_err() {
             out.truncate(start);
-            return;
         }
-        out.push(b'\n');
+    }
+
+    fn fields_line(fields: &Fields<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        json(fields, out);
+        if out.len() > start {
+            out.push(b'\n');
+        }
+    }
+
+    /// The model that a result came from.
+    pub(crate) fn model(&self, result: &FrameResult) -> Option<&ModelLabels> {
+        self.models.get(result.served_by.model as usize)
+    }
+
+    pub(crate) fn fields<'a>(&'a self, result: &'a FrameResult, camera: &'a Camera) -> Fields<'a> {
+        Fields { result, camera: Some(camera), model: self.model(result) }
     }
 }
 
-struct Line<'a> {
+fn json(fields: &Fields<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    if serde_json::to_writer(&mut *out, fields).is_err() {
+        // Memory takes every write and every key is text, so this cannot be; half an object it must not be.
+        out.truncate(start);
+    }
+}
+
+pub(crate) struct Fields<'a> {
     result: &'a FrameResult,
     /// `None`: a direct request's, which has neither camera nor sequence nor time.
     camera: Option<&'a Camera>,
     model: Option<&'a ModelLabels>,
 }
 
-impl Serialize for Line<'_> {
+impl Serialize for Fields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { result, camera, model } = self;
-        let mut map = serializer.serialize_map(None)?;
+        let sized = result.size.width > 0 && result.size.height > 0;
+        let said = !matches!(result.outcome, Outcome::Inferred(Output::Nothing));
+        let versioned = result.served_by.version > 0;
+        let has_entry = camera.is_some_and(|camera| camera.plan.entry_ids);
+        let always = if camera.is_some() { 6 } else { 2 };
+        let optional = [has_entry, sized, model.is_some(), versioned, said];
+        let mut map = serializer.serialize_map(Some(always + optional.into_iter().filter(|there| *there).count()))?;
         // `v` comes first: whoever reads a stream of lines can tell the version before anything else.
         map.serialize_entry("v", &VERSION)?;
         if let Some(camera) = camera {
             map.serialize_entry("camera", &camera.plan.id)?;
             map.serialize_entry("sequence", &result.sequence)?;
-            map.serialize_entry("captured_at", &Shown(Rfc3339(result.captured_at)))?;
+            if camera.plan.entry_ids {
+                map.serialize_entry("entry", EntryId::of(result.token).as_str())?;
+            }
+            map.serialize_entry("captured_at", Rfc3339::of(result.captured_at).as_str())?;
             map.serialize_entry("captured_at_ns", &result.captured_at)?;
         }
-        if result.size.width > 0 && result.size.height > 0 {
+        if sized {
             map.serialize_entry("size", &result.size)?;
         }
         if let Some(model) = model {
             map.serialize_entry("model", &model.name)?;
         }
-        if result.served_by.version > 0 {
+        if versioned {
             map.serialize_entry("model_version", &result.served_by.version)?;
         }
         let labels = model.map_or(&[][..], |model| &model.labels);
@@ -125,7 +165,7 @@ struct DetectionFields<'a> {
 impl Serialize for DetectionFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Detection { class, score, x1, y1, x2, y2 } = self.detection;
-        let mut map = serializer.serialize_map(None)?;
+        let mut map = serializer.serialize_map(Some(class_entries_len(*class, self.labels) + 1))?;
         class_entries(&mut map, *class, *score, self.labels)?;
         // A hundredth of a pixel is below what any detector means, and half the bytes of a full float.
         map.serialize_entry("box", &[x1, y1, x2, y2].map(|at| rounded(*at, 100.0)))?;
@@ -140,10 +180,14 @@ struct ClassFields<'a> {
 
 impl Serialize for ClassFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
+        let mut map = serializer.serialize_map(Some(class_entries_len(self.class.class, self.labels)))?;
         class_entries(&mut map, self.class.class, self.class.score, self.labels)?;
         map.end()
     }
+}
+
+fn class_entries_len(class: u32, labels: &[String]) -> usize {
+    2 + usize::from((class as usize) < labels.len())
 }
 
 fn class_entries<M: SerializeMap>(map: &mut M, class: u32, score: f32, labels: &[String]) -> Result<(), M::Error> {
@@ -165,7 +209,7 @@ struct TensorFields<'a>(&'a OwnedTensor);
 
 impl Serialize for TensorFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
+        let mut map = serializer.serialize_map(Some(3))?;
         map.serialize_entry("name", &self.0.name)?;
         map.serialize_entry("shape", &self.0.shape)?;
         map.serialize_entry("values", &self.0.values)?;
@@ -180,7 +224,7 @@ struct ErrorFields<'a> {
 
 impl Serialize for ErrorFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
+        let mut map = serializer.serialize_map(Some(1 + usize::from(self.detail.is_some())))?;
         map.serialize_entry("reason", self.reason.name())?;
         if let Some(detail) = self.detail {
             map.serialize_entry("detail", detail)?;
@@ -194,59 +238,21 @@ struct TimingFields<'a>(&'a Timing);
 impl Serialize for TimingFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Timing { received, batched, prepared, inferred } = *self.0;
-        let mut map = serializer.serialize_map(None)?;
         let spans = [
             ("wait", received, batched),
             ("prepare", batched, prepared),
             ("infer", prepared, inferred),
             ("total", received, inferred),
         ];
-        for (name, from, to) in spans {
-            // A point that was never reached is zero: its span is left out, not told as nothing.
-            if from != Mono::default() && to != Mono::default() {
-                let micros = (to.since(from).as_nanos() + 500) / 1000;
-                map.serialize_entry(name, &(micros as f64 / 1000.0))?;
-            }
+        // A point that was never reached is zero: its span is left out, not told as nothing.
+        let reached = |(_, from, to): &&(&str, Mono, Mono)| *from != Mono::default() && *to != Mono::default();
+        let mut map = serializer.serialize_map(Some(spans.iter().filter(reached).count()))?;
+        for (name, from, to) in spans.iter().filter(reached) {
+            let micros = (to.since(*from).as_nanos() + 500) / 1000;
+            map.serialize_entry(name, &(micros as f64 / 1000.0))?;
         }
         map.end()
     }
-}
-
-/// A text that is made while it is written.
-struct Shown<T>(T);
-
-impl<T: fmt::Display> Serialize for Shown<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-/// A time as RFC 3339 says it, in UTC, to the nanosecond.
-struct Rfc3339(UnixNanos);
-
-impl fmt::Display for Rfc3339 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, nanos) = (self.0.0 / 1_000_000_000, self.0.0 % 1_000_000_000);
-        let (year, month, day) = civil(seconds / 86_400);
-        let second = seconds % 86_400;
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
-    }
-}
-
-/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01. Counts in years that begin in March, so that
-/// the leap day is the last of its year.
-fn civil(days: u64) -> (u64, u64, u64) {
-    const DAYS_400_YEARS: u64 = 146_097;
-    // Days from 0000-03-01 to 1970-01-01.
-    let days = days + 719_468;
-    let (era, day) = (days / DAYS_400_YEARS, days % DAYS_400_YEARS);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, january) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + january, month, day)
 }
 
 #[cfg(test)]
@@ -264,7 +270,7 @@ mod tests {
             labels: vec!["person".into(), "a \"car\"".into()],
         }]);
         let mut out = Vec::new();
-        encoder.encode(result, &cameras(&["gate \"3\""])[0], &mut out);
+        encoder.line(result, &cameras(&["gate \"3\""])[0], &mut out);
         let line = String::from_utf8(out).expect("JSON is UTF-8");
         assert_eq!(line.find('\n'), Some(line.len() - 1), "one line, with its newline: {line}");
         line.trim_end().to_owned()
@@ -297,15 +303,46 @@ mod tests {
     }
 
     #[test]
-    fn times() {
-        for (seconds, shown) in [
-            (0, "1970-01-01T00:00:00.000000000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000000000Z"),
-            (1_709_210_096, "2024-02-29T12:34:56.000000000Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000000000Z"),
-            (18_446_744_073, "2554-07-21T23:34:33.000000000Z"),
-        ] {
-            assert_eq!(Rfc3339(UnixNanos(seconds * 1_000_000_000)).to_string(), shown);
+    fn a_frame_out_of_redis_says_which_entry_it_was() {
+        let mut table = cameras(&["a"])[0].plan.clone();
+        table.entry_ids = true;
+        let camera = Camera { index: CameraIndex(0), shard: 0, plan: table };
+        let mut result = result(CameraIndex(0), 7, outcomes()[0].clone());
+        result.token = omma_frame::Token(1_700_000_000_000, 12);
+        let mut out = Vec::new();
+        ResultEncoder::new(vec![]).line(&result, &camera, &mut out);
+        let text = String::from_utf8(out).expect("JSON is UTF-8");
+        assert!(text.contains(r#""sequence":7,"entry":"1700000000000-12","captured_at""#), "{text}");
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn message_pack_says_the_same() {
+        let encoder = ResultEncoder::new(vec![ModelLabels { name: "yolo".into(), labels: vec!["person".into()] }]);
+        let camera = &cameras(&["gate"])[0];
+        for outcome in outcomes() {
+            let result = result(CameraIndex(0), 7, outcome);
+            let (mut json, mut packed) = (Vec::new(), Vec::new());
+            encoder.json(&result, camera, &mut json);
+            encoder.message_pack(&result, camera, &mut packed);
+            // Through the same values; what JSON cannot say is null in both then.
+            let packed: serde_json::Value = rmp_serde::from_slice(&packed).expect("MessagePack");
+            let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+            // Floats of 32 bits become others of 64 when they are read back.
+            assert_eq!(rounded_numbers(packed), rounded_numbers(json));
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    fn rounded_numbers(value: serde_json::Value) -> serde_json::Value {
+        use serde_json::Value;
+        match value {
+            Value::Number(number) if number.is_f64() => {
+                number.as_f64().map(|float| format!("{:.5e}", float as f32)).map_or(Value::Null, Value::String)
+            }
+            Value::Array(items) => items.into_iter().map(rounded_numbers).collect(),
+            Value::Object(map) => map.into_iter().map(|(key, value)| (key, rounded_numbers(value))).collect(),
+            other => other,
         }
     }
 
