@@ -42,6 +42,8 @@ pub(super) struct Leases {
     me: String,
     ttl: Duration,
     shards: BTreeMap<u32, State>,
+    /// Processes that lived when they could be counted last.
+    members: usize,
     next: Instant,
 }
 
@@ -50,12 +52,14 @@ pub(super) struct Leases {
 pub(super) struct Changes {
     pub gained: Vec<u32>,
     pub lost: Vec<u32>,
+    /// A part of a cluster could not be asked; its leases run out unless it can be soon.
+    pub failed: Option<LinkError>,
 }
 
 impl Leases {
     /// `prefix` must be the same in all processes that share the cameras, `me` different.
     pub fn new(prefix: String, me: String, ttl: Duration, shards: impl Iterator<Item = u32>, now: Instant) -> Self {
-        Self { prefix, me, ttl, shards: shards.map(|shard| (shard, State::Free)).collect(), next: now }
+        Self { prefix, me, ttl, shards: shards.map(|shard| (shard, State::Free)).collect(), members: 1, next: now }
     }
 
     /// Whether its cameras may be read now.
@@ -97,9 +101,14 @@ impl Leases {
     ) -> Result<Changes, LinkError> {
         // A quarter of a lease, so that one answer that is late loses nothing.
         self.next = now + self.ttl / 4;
-        let mut changes = Changes { lost: self.expire(now), gained: Vec::new() };
-        let members = self.join(link)?;
-        let fair = self.shards.len().div_ceil(members.max(1));
+        let mut changes = Changes { lost: self.expire(now), ..Changes::default() };
+        match self.join(link) {
+            Ok(members) => self.members = members.max(1),
+            // Another master may have the leases themselves.
+            Err(error) if link.is_cluster() => changes.failed = Some(error),
+            Err(error) => return Err(error),
+        }
+        let fair = self.shards.len().div_ceil(self.members);
         self.share(fair);
         let until = now + self.ttl;
         let (mut takes, mut releases) = (Vec::new(), Vec::new());
@@ -114,7 +123,7 @@ impl Leases {
             }
         }
         let mut dead = Vec::new();
-        for (shard, owner) in self.take(link, &takes)? {
+        for (shard, owner) in self.take(link, &takes, &mut changes.failed)? {
             let state = self.shards.entry(shard).or_insert(State::Free);
             match (owner, *state) {
                 (None, State::Free) if held < fair => {
@@ -137,7 +146,7 @@ impl Leases {
                 }
             }
         }
-        for (shard, owner) in self.take(link, &dead)? {
+        for (shard, owner) in self.take(link, &dead, &mut changes.failed)? {
             if owner.is_none() {
                 self.shards.insert(shard, State::Held { until });
                 changes.gained.push(shard);
@@ -146,7 +155,10 @@ impl Leases {
         for &shard in &releases {
             self.shards.insert(shard, State::Free);
         }
-        self.release(link, &releases)?;
+        match self.release(link, &releases) {
+            Err(error) if link.is_cluster() => changes.failed = Some(error),
+            outcome => outcome?,
+        }
         Ok(changes)
     }
 
@@ -175,8 +187,13 @@ impl Leases {
         }
     }
 
-    /// By shard the owner it has, if that is not us.
-    fn take(&self, link: &mut Link, wanted: &[(u32, String)]) -> Result<Vec<(u32, Option<String>)>, LinkError> {
+    /// By shard the owner it has, if that is not us. Of a cluster those that could be asked.
+    fn take(
+        &self,
+        link: &mut Link,
+        wanted: &[(u32, String)],
+        failed: &mut Option<LinkError>,
+    ) -> Result<Vec<(u32, Option<String>)>, LinkError> {
         let ttl = self.ttl.as_millis().to_string();
         let mut commands = Commands::default();
         for (shard, dead) in wanted {
@@ -185,8 +202,15 @@ impl Leases {
             let words = [b"EVAL", TAKE, b"1", key.as_bytes(), self.me.as_bytes(), ttl.as_bytes(), dead.as_bytes()];
             commands.push(place, &words);
         }
-        let values = ask(link, &commands)?;
-        let owners = wanted.iter().zip(values).map(|((shard, _), value)| match value {
+        let (values, wrong) = ask_each(link, &commands);
+        if let Some(error) = wrong {
+            if !link.is_cluster() {
+                return Err(error);
+            }
+            *failed = Some(error);
+        }
+        let answered = wanted.iter().zip(values).filter_map(|(wanted, value)| Some((wanted, value?)));
+        let owners = answered.map(|((shard, _), value)| match value {
             Value::BulkString(owner) if owner.is_empty() => Ok((*shard, None)),
             Value::BulkString(owner) => Ok((*shard, Some(String::from_utf8_lossy(&owner).into_owned()))),
             other => Err(odd(Some(&other))),
@@ -216,19 +240,25 @@ impl Leases {
     }
 }
 
-/// All answers, or the first thing that went wrong.
+/// All answers, or what went wrong.
 fn ask(link: &mut Link, commands: &Commands) -> Result<Vec<Value>, LinkError> {
-    let mut values = vec![Value::Nil; commands.len()];
+    let (values, wrong) = ask_each(link, commands);
+    wrong.map_or_else(|| Ok(values.into_iter().map(|value| value.unwrap_or(Value::Nil)).collect()), Err)
+}
+
+/// The answers that came, and what went wrong with the others.
+fn ask_each(link: &mut Link, commands: &Commands) -> (Vec<Option<Value>>, Option<LinkError>) {
+    let mut values = vec![None; commands.len()];
     let mut wrong = None;
     link.exchange(commands, &mut |number, answer| {
         match answer {
-            Answer::Reply(replies) => values[number] = replies.value()?,
+            Answer::Reply(replies) => values[number] = Some(replies.value()?),
             Answer::Refused(text) => wrong = Some(LinkError::of_refusal(text)),
             Answer::Lost(error) => wrong = Some(error.clone()),
         }
         Ok(())
     });
-    wrong.map_or(Ok(values), Err)
+    (values, wrong)
 }
 
 fn odd(found: Option<&Value>) -> LinkError {

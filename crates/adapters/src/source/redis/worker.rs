@@ -24,6 +24,11 @@ const ERRORS_MAX: usize = 32;
 /// Pauses between attempts to reach Redis.
 const DOWN_MIN: Duration = Duration::from_millis(100);
 
+/// How often segments are looked at whose producers may have gone.
+const RINGS_REFRESH: Duration = Duration::from_secs(5);
+/// Segments of dead producers that nobody has written to for so long are removed.
+const RINGS_SWEEP: Duration = Duration::from_secs(60);
+
 /// What the source asks for.
 #[derive(Debug, Default)]
 pub(super) struct Request {
@@ -90,6 +95,7 @@ pub(super) struct Worker {
     pub next_look: Instant,
     pub next_stream_looked: usize,
     pub next_rings: Instant,
+    pub next_sweep: Instant,
     down: Option<Instant>,
     failures: u32,
 }
@@ -123,6 +129,7 @@ impl Worker {
             next_look: now,
             next_stream_looked: 0,
             next_rings: now,
+            next_sweep: now,
             down: None,
             failures: 0,
         }
@@ -236,6 +243,9 @@ impl Worker {
                 self.is_up();
                 self.closed |= !changes.gained.is_empty();
                 self.lose(&changes.lost, reply);
+                if let Some(error) = changes.failed {
+                    self.say(None, &error.message, Duration::from_millis(250), reply);
+                }
             }
             Err(error) => {
                 let lost = self.leases.expire(now);
@@ -258,7 +268,13 @@ impl Worker {
     fn refresh_rings(&mut self, now: Instant) {
         if now >= self.next_rings {
             self.entries.rings.refresh();
-            self.next_rings = now + Duration::from_secs(5);
+            self.next_rings = now + RINGS_REFRESH;
+        }
+        // One of the readers is enough.
+        if self.options.reader == 0 && now >= self.next_sweep {
+            // Where the folder cannot be read there are no handles, and those that come say so.
+            let _ = self.entries.rings.sweep(RINGS_SWEEP);
+            self.next_sweep = now + RINGS_SWEEP;
         }
     }
 

@@ -1,0 +1,358 @@
+//! The Redis source on a real server that is disturbed: nothing is lost that Redis still has, nothing comes twice to one
+//! process without a reason, one camera's trouble is its own, and what went wrong is said.
+
+#![cfg(feature = "redis")]
+
+mod redis_rig;
+
+use std::time::{Duration, Instant};
+
+use omma_adapters::redis::Password;
+use omma_adapters::source::redis::RedisSourceOptions;
+use omma_engine::cameras::Delivery;
+use omma_engine::source::{Fate, Settlement};
+use omma_frame::DropReason;
+use omma_testkit::redis_proxy::{Network, Proxy};
+use omma_testkit::redis_server::{RedisCluster, RedisServer, RedisSetup, Reply};
+use omma_testkit::source::TestDemand;
+use redis_rig::{Had, camera, drive, drive_with, open, options, pending, published, rest, write};
+
+fn server() -> Option<RedisServer> {
+    RedisServer::start(&RedisSetup::default())
+}
+
+fn numbers(range: std::ops::Range<u64>) -> Vec<u64> {
+    range.collect()
+}
+
+/// All texts of an answer.
+fn flat(reply: &Reply) -> String {
+    match reply {
+        Reply::Array(items) => items.iter().map(flat).collect::<Vec<_>>().join(" "),
+        other => other.text(),
+    }
+}
+
+#[test]
+fn a_stream_that_is_deleted_while_it_is_read_goes_on_when_it_is_written_again() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    (0..3).for_each(|number| write(&mut client, &camera(number), 0..10));
+    let (mut source, cameras) = open(&options(&server.url(), Delivery::Every), 3);
+    let mut had = Had::default();
+    drive(&mut source, &mut had, |had| had.total() == 30);
+    client.ok(&["DEL", "omma:frames:cam-0001"]);
+    client.ok(&["XGROUP", "DESTROY", "omma:frames:cam-0002", "omma"]);
+    for number in 0..3 {
+        write(&mut client, &camera(number), 10..20);
+    }
+    // Of a group that is gone Redis knows no more what was acknowledged: those frames come again, as duplicates.
+    drive(&mut source, &mut had, |had| cameras.iter().all(|camera| had.frames[camera].ends_with(&numbers(10..20))));
+    assert_eq!(had.frames[&cameras[0]], numbers(0..20), "others see nothing of it");
+    assert_eq!(had.frames[&cameras[1]], numbers(0..20));
+    rest(&mut source, || (0..3).all(|number| pending(&mut client, &camera(number)) == 0));
+}
+
+#[test]
+fn pending_entries_whose_bodies_were_trimmed_are_given_up() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    write(&mut client, "cam-0000", 0..100);
+    let options = options(&server.url(), Delivery::Every);
+    let (mut source, _) = open(&options, 1);
+    let mut had = Had::default();
+    let again = |arrival: &_| Settlement { fate: Fate::Dropped(DropReason::Shutdown), ..published(arrival) };
+    drive_with(&mut source, &mut had, &TestDemand::new(20, 20), |had| had.total() >= 20, again);
+    drop(source);
+    let left = pending(&mut client, "cam-0000");
+    assert!(left >= 20, "{left}");
+    client.ok(&["XTRIM", "omma:frames:cam-0000", "MAXLEN", "5"]);
+    let (mut source, cameras) = open(&options, 1);
+    let mut had = Had::default();
+    drive(&mut source, &mut had, |had| had.total() == 5);
+    assert_eq!(had.frames[&cameras[0]], numbers(95..100), "what Redis still has");
+    rest(&mut source, || pending(&mut client, "cam-0000") == 0);
+    assert!(had.errors.is_empty(), "{}", had.said());
+}
+
+#[test]
+fn entries_that_make_no_frame_are_told_by_name_and_the_next_is_whole() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    let large = "x".repeat(3 << 20);
+    let long = "9".repeat(5000);
+    let entries: [(&[&str], Option<DropReason>); 8] = [
+        (&["seq", "0", "data", "x"], None),
+        (&["seq", "1"], Some(DropReason::EntryUnreadable)),
+        (&["nothing", "known"], Some(DropReason::EntryUnreadable)),
+        (&["seq", "minus one", "data", "x"], Some(DropReason::EntryUnreadable)),
+        (&["seq", &long, "data", "x"], Some(DropReason::EntryUnreadable)),
+        (&["seq", "5", "data", &large], Some(DropReason::PayloadTooLarge)),
+        (&["seq", "7", "seg", "../../etc/passwd", "gen", "1", "len", "9"], Some(DropReason::HandleInvalid)),
+        (&["seq", "8", "data", "x"], None),
+    ];
+    for (fields, _) in &entries {
+        client.ok(&[&["XADD", "omma:frames:cam-0000", "*"], *fields].concat());
+    }
+    let options = RedisSourceOptions { payload_bytes_max: 1 << 20, ..options(&server.unix_url(), Delivery::Every) };
+    let (mut source, _) = open(&options, 1);
+    let mut had = Had::default();
+    let mut reasons = Vec::new();
+    drive_with(&mut source, &mut had, &TestDemand::new(32, 64), |had| had.total() == entries.len(), published);
+    reasons.extend(had.unreadable.iter().map(|(reason, _)| *reason));
+    let expected: Vec<DropReason> = entries.iter().filter_map(|(_, reason)| *reason).collect();
+    assert_eq!(reasons, expected, "{:?}", had.unreadable);
+    rest(&mut source, || pending(&mut client, "cam-0000") == 0);
+}
+
+#[test]
+fn a_frame_that_nobody_ever_settles_goes_to_the_dead_letters() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    write(&mut client, "cam-0000", 0..3);
+    let options = RedisSourceOptions { deliveries_max: 2, ..options(&server.url(), Delivery::Every) };
+    // Whoever takes frame 1 dies of it.
+    for _ in 0..2 {
+        let (mut source, _) = open(&options, 1);
+        let fate = |arrival: &omma_engine::source::Arrival| match arrival.sequence {
+            Some(1) => Settlement { fate: Fate::Dropped(DropReason::Shutdown), ..published(arrival) },
+            _ => published(arrival),
+        };
+        let mut had = Had::default();
+        let demand = TestDemand::new(32, 64);
+        drive_with(&mut source, &mut had, &demand, |had| had.frames.values().any(|frames| frames.contains(&1)), fate);
+    }
+    assert_eq!(pending(&mut client, "cam-0000"), 1);
+    let (mut source, _) = open(&options, 1);
+    let mut had = Had::default();
+    drive(&mut source, &mut had, |had| had.total() == 1);
+    assert_eq!(had.unreadable.first().map(|(reason, _)| *reason), Some(DropReason::Poisoned), "{:?}", had.unreadable);
+    rest(&mut source, || pending(&mut client, "cam-0000") == 0);
+    let letters = flat(&client.ok(&["XRANGE", "omma:dead", "-", "+"]));
+    for part in ["omma:frames:cam-0000", "poisoned", "field.data", "cam-0000/1"] {
+        assert!(letters.contains(part), "{part} in {letters}");
+    }
+    drop(source);
+}
+
+#[test]
+fn a_server_that_is_killed_comes_back_with_what_it_had_on_disk() {
+    for append_only in [true, false] {
+        let setup = RedisSetup { append_only, ..RedisSetup::default() };
+        let Some(mut server) = RedisServer::start(&setup) else { return };
+        let mut client = server.client();
+        (0..4).for_each(|number| write(&mut client, &camera(number), 0..50));
+        let (mut source, cameras) = open(&options(&server.unix_url(), Delivery::Every), 4);
+        let mut had = Had::default();
+        drive(&mut source, &mut had, |had| had.total() >= 60);
+        server.kill();
+        let before = had.errors.len();
+        drive(&mut source, &mut had, |had| had.errors.len() > before);
+        server.restart();
+        let mut client = server.client();
+        (0..4).for_each(|number| write(&mut client, &camera(number), 50..60));
+        drive(&mut source, &mut had, |had| {
+            cameras.iter().all(|camera| had.frames.get(camera).is_some_and(|frames| frames.contains(&59)))
+        });
+        for camera in &cameras {
+            let mut frames = had.frames[camera].clone();
+            frames.sort_unstable();
+            frames.dedup();
+            if append_only {
+                assert_eq!(frames, numbers(0..60), "nothing is lost");
+            } else {
+                assert!(frames.ends_with(&numbers(50..60)), "what Redis has lost is lost, what comes then is read");
+            }
+        }
+        rest(&mut source, || (0..4).all(|number| pending(&mut client, &camera(number)) == 0));
+    }
+}
+
+#[test]
+fn a_server_that_stops_for_a_while_costs_time_and_no_frames() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    (0..4).for_each(|number| write(&mut client, &camera(number), 0..200));
+    let (mut source, cameras) = open(&options(&server.url(), Delivery::Every), 4);
+    let mut had = Had::default();
+    drive(&mut source, &mut had, |had| had.total() >= 100);
+    server.pause();
+    // The answer that is owed does not come: it is said, and the leases run out.
+    let (begin, before) = (Instant::now(), had.errors.len());
+    drive(&mut source, &mut had, |had| had.errors.len() > before && begin.elapsed() > Duration::from_secs(3));
+    server.resume();
+    drive(&mut source, &mut had, |had| cameras.iter().all(|camera| had.frames[camera].contains(&199)));
+    for camera in &cameras {
+        let mut frames = had.frames[camera].clone();
+        frames.sort_unstable();
+        frames.dedup();
+        assert_eq!(frames, numbers(0..200));
+    }
+    rest(&mut source, || (0..4).all(|number| pending(&mut client, &camera(number)) == 0));
+}
+
+#[test]
+fn a_network_that_breaks_anywhere_in_an_answer_loses_nothing() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    let proxy = Proxy::start(server.port());
+    (0..4).for_each(|number| write(&mut client, &camera(number), 0..300));
+    let options = RedisSourceOptions { read_frames_max: 4, ..options(&proxy.url(), Delivery::Every) };
+    let (mut source, cameras) = open(&options, 4);
+    let mut had = Had::default();
+    for bytes in [1, 40, 333, 1000, 2500, 4001, 7000] {
+        proxy.set(Network::BreaksAfter(bytes));
+        let aim = (had.total() + 100).min(1200);
+        drive(&mut source, &mut had, |had| had.total() >= aim);
+    }
+    proxy.set(Network::Cut);
+    let before = had.errors.len();
+    drive(&mut source, &mut had, |had| had.errors.len() > before);
+    proxy.set(Network::Slow(Duration::from_millis(20)));
+    drive(&mut source, &mut had, |had| cameras.iter().all(|camera| had.frames[camera].contains(&299)));
+    for camera in &cameras {
+        assert_eq!(had.frames[camera], numbers(0..300), "each once and in order");
+    }
+    rest(&mut source, || (0..4).all(|number| pending(&mut client, &camera(number)) == 0));
+}
+
+#[test]
+fn who_may_not_read_a_stream_is_told_and_the_others_are_read() {
+    let setup = RedisSetup { password: Some("sesame".into()), ..RedisSetup::default() };
+    let Some(server) = RedisServer::start(&setup) else { return };
+    let mut client = server.client();
+    client.ok(&["ACL", "SETUSER", "eyes", "on", ">look", "+@all", "~omma:lease:*", "~omma:frames:cam-0000"]);
+    (0..2).for_each(|number| write(&mut client, &camera(number), 0..10));
+    let mut options = options(&server.url(), Delivery::Every);
+    for (username, password, expected) in [
+        (None, None, "password_env"),
+        (None, Some("wrong-one"), "look at username and password"),
+        (Some("eyes"), Some("look"), "NOPERM"),
+    ] {
+        options.redis.username = username.map(str::to_owned);
+        options.redis.password = password.map(Password::new);
+        let (mut source, cameras) = open(&options, 2);
+        let mut had = Had::default();
+        drive(&mut source, &mut had, |had| had.said().contains(expected));
+        assert!(!had.said().contains("wrong-one"));
+        if username.is_some() {
+            drive(&mut source, &mut had, |had| had.total() == 10);
+            assert_eq!(had.frames[&cameras[0]], numbers(0..10));
+        }
+    }
+}
+
+#[test]
+fn of_a_cluster_whose_master_is_killed_the_others_go_on_and_its_replica_takes_over() {
+    let setup = RedisSetup::default();
+    let Some(mut cluster) = RedisCluster::start(3, true, &setup) else { return };
+    let add = |cluster: &RedisCluster, number: usize, range: std::ops::Range<u64>| {
+        let stream = format!("omma:frames:{}", camera(number));
+        for seq in range {
+            let reply =
+                cluster.command(&[b"XADD", stream.as_bytes(), b"*", b"seq", seq.to_string().as_bytes(), b"data", b"x"]);
+            assert!(matches!(reply, Reply::Bulk(_)), "{reply:?}");
+        }
+    };
+    (0..12).for_each(|number| add(&cluster, number, 0..10));
+    let mut options = options(&cluster.nodes[0].url(), Delivery::Every);
+    options.redis.cluster = true;
+    let (mut source, cameras) = open(&options, 12);
+    let mut had = Had::default();
+    drive(&mut source, &mut had, |had| had.total() == 120);
+    assert!(had.errors.is_empty(), "{}", had.said());
+    // What is acknowledged reaches the replica a moment later; what is not comes again.
+    cluster.nodes[1].kill();
+    drive(&mut source, &mut had, |had| !had.errors.is_empty());
+    cluster.wait_for("cluster_size:3");
+    let replica = format!(":{}@", cluster.nodes[4].port());
+    let is_master = |nodes: String| nodes.lines().any(|line| line.contains(&replica) && line.contains("master"));
+    let taken_over = |cluster: &RedisCluster| {
+        let living = cluster.nodes.iter().filter(|node| node.process().is_some());
+        living.map(|node| node.client().text(&["CLUSTER", "NODES"])).all(&is_master)
+    };
+    drive(&mut source, &mut had, |_| taken_over(&cluster));
+    cluster.wait_for("cluster_state:ok");
+    (0..12).for_each(|number| add(&cluster, number, 10..20));
+    drive(&mut source, &mut had, |had| cameras.iter().all(|camera| had.frames[camera].contains(&19)));
+    for camera in &cameras {
+        let mut frames = had.frames[camera].clone();
+        frames.sort_unstable();
+        frames.dedup();
+        assert_eq!(frames, numbers(0..20));
+    }
+}
+
+#[test]
+fn a_backlog_of_a_million_entries_comes_through_in_order() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    let count = 250_000;
+    (0..4).for_each(|number| write(&mut client, &camera(number), 0..count));
+    let (mut source, cameras) = open(&options(&server.unix_url(), Delivery::Every), 4);
+    let mut had = Had::default();
+    drive_with(&mut source, &mut had, &TestDemand::new(1024, 4096), |had| had.total() == 4 * count as usize, published);
+    for camera in &cameras {
+        assert!(had.frames[camera].iter().copied().eq(0..count), "each once and in order");
+    }
+    rest(&mut source, || (0..4).all(|number| pending(&mut client, &camera(number)) == 0));
+}
+
+#[test]
+fn two_processes_share_the_cameras_and_one_that_leaves_hands_its_own_over() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    let options = options(&server.unix_url(), Delivery::Every);
+    let named = |name: &str| RedisSourceOptions { identity: Some(name.to_owned()), ..options.clone() };
+    let (mut first, cameras) = open(&named("first"), 40);
+    let mut had = [Had::default(), Had::default()];
+    (0..40).for_each(|number| write(&mut client, &camera(number), 0..10));
+    drive(&mut first, &mut had[0], |had| had.total() == 400);
+    let (mut second, _) = open(&named("second"), 40);
+    // Leases move to the second one, a few at a time, as the first is drained of them.
+    let mut seq = 10;
+    let begin = Instant::now();
+    while had[1].frames.len() < 15 {
+        assert!(begin.elapsed() < redis_rig::PATIENCE, "{} cameras of 40", had[1].frames.len());
+        (0..40).for_each(|number| write(&mut client, &camera(number), seq..seq + 1));
+        seq += 1;
+        let aim = 40 * seq as usize - had[1].total();
+        let both = |first: &Had, second: &Had| first.total() + second.total();
+        let total = 40 * seq as usize;
+        while both(&had[0], &had[1]) < total {
+            let until = Instant::now() + Duration::from_millis(20);
+            drive(&mut first, &mut had[0], |had| had.total() >= aim || Instant::now() > until);
+            let until = Instant::now() + Duration::from_millis(20);
+            drive(&mut second, &mut had[1], |_| Instant::now() > until);
+            assert!(begin.elapsed() < redis_rig::PATIENCE, "frames are missing");
+        }
+    }
+    drop(first);
+    (0..40).for_each(|number| write(&mut client, &camera(number), seq..seq + 5));
+    seq += 5;
+    let before = had[0].total();
+    drive(&mut second, &mut had[1], |had| before + had.total() >= 40 * seq as usize);
+    for camera in &cameras {
+        let mut frames: Vec<u64> = had.iter().filter_map(|had| had.frames.get(camera)).flatten().copied().collect();
+        assert!(had.iter().all(|had| had.frames.get(camera).is_none_or(|frames| frames.is_sorted())), "in order");
+        frames.sort_unstable();
+        assert_eq!(frames, numbers(0..seq), "each once");
+    }
+}
+
+#[test]
+fn what_another_consumer_has_left_is_taken_over() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    write(&mut client, "cam-0000", 0..10);
+    client.ok(&["XGROUP", "CREATE", "omma:frames:cam-0000", "omma", "0"]);
+    let stream = "omma:frames:cam-0000";
+    client.ok(&["XREADGROUP", "GROUP", "omma", "stranger", "COUNT", "4", "STREAMS", stream, ">"]);
+    let options =
+        RedisSourceOptions { claim_idle: Duration::from_millis(1), ..options(&server.url(), Delivery::Every) };
+    let (mut source, cameras) = open(&options, 1);
+    let mut had = Had::default();
+    drive(&mut source, &mut had, |had| had.total() == 10);
+    assert_eq!(had.frames[&cameras[0]], numbers(0..10));
+    rest(&mut source, || pending(&mut client, "cam-0000") == 0);
+}
