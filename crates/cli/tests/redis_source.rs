@@ -171,3 +171,32 @@ fn a_process_that_was_killed_leaves_nothing_unread() {
         assert_eq!(pending(&mut client, &format!("omma:frames:cam-{number:04}")), 0);
     }
 }
+
+#[test]
+fn of_two_processes_that_share_the_cameras_one_may_be_killed() {
+    let Some(server) = RedisServer::start(&RedisSetup::default()) else { return };
+    let url = server.unix_url();
+    let folders = [0, 1].map(|_| folder(&format!("url = \"{url}\"\ndiscover_ms = 50")));
+    let mut publisher = publish(&url, &["--cameras", "40", "--fps", "50", "--frames", "200"]).spawn().expect("starts");
+    let [first, second] = folders.each_ref().map(|folder| Run::start(folder.path()));
+    let has = |number: usize| results(folders[number].path());
+    wait("both have cameras", || has(0).len() >= 10 && has(1).len() >= 10);
+    first.kill();
+    // Each camera's frames in either file; a file cannot tell what the other has already.
+    let all = || {
+        let mut all: BTreeMap<String, std::collections::BTreeSet<u64>> = BTreeMap::new();
+        (0..2).flat_map(has).for_each(|(camera, frames)| all.entry(camera).or_default().extend(frames));
+        all
+    };
+    assert!(publisher.wait().expect("ends").success());
+    wait("all frames", || all().values().map(std::collections::BTreeSet::len).sum::<usize>() == 8000);
+    let end = second.end();
+    assert_eq!((&end["balanced"], &end["in_flight"]), (&true.into(), &0.into()), "{end}");
+    for number in 0..2 {
+        has(number).iter().for_each(|(camera, frames)| assert!(frames.is_sorted(), "{camera}: {frames:?}"));
+    }
+    let mut client = server.client();
+    for number in 0..40 {
+        assert_eq!(pending(&mut client, &format!("omma:frames:cam-{number:04}")), 0);
+    }
+}
