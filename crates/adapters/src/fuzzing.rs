@@ -55,3 +55,48 @@ pub fn mjpeg<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, bytes_max: usize) -
 pub fn model_file(bytes: &[u8]) -> Result<(), FileProblem> {
     look(&mut Cursor::new(bytes), bytes.len() as u64)
 }
+
+/// Gives its bytes in pieces of this size.
+#[cfg(feature = "redis")]
+struct Pieces<'a>(&'a [u8], usize);
+
+#[cfg(feature = "redis")]
+impl std::io::Read for Pieces<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.1.min(self.0.len()).min(into.len());
+        into[..count].copy_from_slice(&self.0[..count]);
+        self.0 = &self.0[count..];
+        Ok(count)
+    }
+}
+
+/// A connection that brings these bytes, and its end.
+#[cfg(feature = "redis")]
+fn replies(bytes: &[u8], piece: usize, value_bytes_max: usize) -> crate::redis::link::reply::Replies<Pieces<'_>> {
+    crate::redis::link::reply::Replies::new(Pieces(bytes, piece), std::time::Duration::from_secs(60), value_bytes_max)
+}
+
+/// Redis' answers as they come in pieces, each as text, and last what was wrong.
+#[cfg(feature = "redis")]
+#[must_use]
+pub fn redis_answers(bytes: &[u8], piece: usize, value_bytes_max: usize) -> Vec<String> {
+    let mut replies = replies(bytes, piece, value_bytes_max);
+    let mut said = Vec::new();
+    loop {
+        match replies.value() {
+            Ok(value) => said.push(format!("{value:?}")),
+            Err(error) => {
+                said.push(error.to_string());
+                return said;
+            }
+        }
+    }
+}
+
+/// How many of Redis' answers can be passed over.
+#[cfg(feature = "redis")]
+#[must_use]
+pub fn redis_passed_over(bytes: &[u8], piece: usize) -> usize {
+    let mut replies = replies(bytes, piece, 0);
+    std::iter::from_fn(|| replies.skip_piece().ok()).count()
+}

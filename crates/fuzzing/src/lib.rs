@@ -13,6 +13,7 @@ mod input;
 mod models;
 mod outputs;
 mod pictures;
+mod redis;
 mod rings;
 mod streams;
 
@@ -21,6 +22,7 @@ pub use http::{challenge, http_head, url};
 pub use models::{guess, onnx};
 pub use outputs::outputs;
 pub use pictures::{jpeg, png, raw};
+pub use redis::{redis_answer, redis_message};
 pub use rings::ring_header;
 pub use streams::{mjpeg_file, multipart};
 
@@ -37,7 +39,7 @@ pub struct Target {
 }
 
 /// All of them, by name.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     Target {
         name: "challenge",
         law: "an answer is one header line whose quotes are closed; a nonce's uses are counted",
@@ -109,6 +111,18 @@ pub const TARGETS: [Target; 14] = [
         law: "exactly the pictures that have the bytes of their size and format are taken, and fill the slot",
         check: raw,
         seeds: pictures::raw_seeds,
+    },
+    Target {
+        name: "redis_answer",
+        law: "pieces change nothing; what is passed over ends where it ends when it is read",
+        check: redis_answer,
+        seeds: redis::redis_answer_seeds,
+    },
+    Target {
+        name: "redis_message",
+        law: "a picture is what one field said, within its bound, and reads back as it is written; what is wrong is told in a line",
+        check: redis_message,
+        seeds: redis::redis_message_seeds,
     },
     Target {
         name: "ring_header",
