@@ -36,6 +36,17 @@ pub(crate) fn existing_library(table: &Table<'_>, name: &str) -> Option<PathBuf>
     Some(path)
 }
 
+/// The path of a folder that must be there; the configuration's own if none is written.
+pub(crate) fn existing_folder(table: &Table<'_>, name: &str, what: &str) -> PathBuf {
+    let Some(written) = table.text(name) else { return table.doc.resolve("") };
+    let path = table.doc.resolve(&written);
+    match table.doc.outside.entry(&path) {
+        Entry::Folder => {}
+        other => table.problem(name, not_it(&written, &path, &other), what),
+    }
+    table.path(name).unwrap_or(path)
+}
+
 /// The path of a file, a folder, or a pattern of file names, of which the part before the pattern must be there.
 pub(crate) fn existing_files(table: &Table<'_>, name: &str) -> Option<PathBuf> {
     let written = table.text(name)?;

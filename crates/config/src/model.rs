@@ -9,7 +9,7 @@ use omma_engine::tensor::DType;
 use omma_frame::Size;
 
 use crate::engine::ModelDefaults;
-use crate::files::{existing_file, existing_library};
+use crate::files::{existing_file, existing_folder, existing_library};
 use crate::names::Names;
 use crate::output::{self, Decoder, OutputConfig};
 use crate::read::Table;
@@ -47,6 +47,40 @@ pub enum BackendConfig {
     Identity,
     /// Nothing: answers after `base`, and `per_item` for each frame of the batch.
     Simulated { base: Duration, per_item: Duration, waiting: Waiting },
+    /// A class or function in worker processes.
+    Python(PythonConfig),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PythonConfig {
+    /// `package.module:Class`.
+    pub entry: String,
+    /// Where the workers run; a path as seen from the configuration's folder.
+    pub folder: PathBuf,
+    /// A command without a slash in it, or a path.
+    pub interpreter: PathBuf,
+    pub device: PythonDevice,
+    pub batch_as: BatchAs,
+    pub threads_per_instance: usize,
+    pub load_timeout: Duration,
+    pub output_bytes_max: usize,
+    /// By name, sorted.
+    pub environment: Vec<(String, String)>,
+}
+
+/// Where a model in Python computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PythonDevice {
+    Cpu,
+    Cuda,
+}
+
+/// What a batch is to a model in Python.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchAs {
+    Numpy,
+    Torch,
+    Buffer,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +173,15 @@ impl Word for Waiting {
         &[("sleep", Self::Sleep), ("spin", Self::Spin), ("request", Self::Request)];
 }
 
+impl Word for PythonDevice {
+    const WORDS: &'static [(&'static str, Self)] = &[("cpu", Self::Cpu), ("cuda", Self::Cuda)];
+}
+
+impl Word for BatchAs {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("numpy", Self::Numpy), ("torch", Self::Torch), ("buffer", Self::Buffer)];
+}
+
 impl Word for Layout {
     const WORDS: &'static [(&'static str, Self)] = &[("nchw", Self::Nchw), ("nhwc", Self::Nhwc)];
 }
@@ -168,6 +211,7 @@ pub(crate) enum RuntimeWord {
     Null,
     Identity,
     Simulated,
+    Python,
 }
 
 impl Word for RuntimeWord {
@@ -179,6 +223,7 @@ impl Word for RuntimeWord {
         ("null", Self::Null),
         ("identity", Self::Identity),
         ("simulated", Self::Simulated),
+        ("python", Self::Python),
     ];
 }
 
@@ -191,7 +236,7 @@ pub(crate) fn read(root: &Table<'_>, defaults: &ModelDefaults) -> (Vec<ModelConf
 fn read_model(table: &Table<'_>, defaults: &ModelDefaults, names: &mut Names) -> ModelConfig {
     let name = names.add(table, table.text("name"));
     let backend = read_backend(table);
-    let stand_in = !matches!(backend, BackendConfig::Onnx { .. });
+    let stand_in = matches!(backend, BackendConfig::Null | BackendConfig::Identity | BackendConfig::Simulated { .. });
     let instances = table.count_if("instances");
     let batch = read_batch(table, defaults);
     let waiting_frames_max =
@@ -235,6 +280,7 @@ fn read_backend(table: &Table<'_>) -> BackendConfig {
             per_item: millis("per_item_ms"),
             waiting: table.word_or("waiting", Waiting::Sleep),
         },
+        Some(RuntimeWord::Python) => BackendConfig::Python(python(table)),
         Some(RuntimeWord::Onnx(runtime)) => onnx(table, runtime),
         // Not a runtime: reported already. The file is looked at all the same.
         None => onnx(table, Runtime::Auto),
@@ -248,6 +294,40 @@ fn onnx(table: &Table<'_>, runtime: Runtime) -> BackendConfig {
         library: existing_library(table, "library"),
         threads_per_instance: table.count("threads_per_instance"),
     }
+}
+
+fn python(table: &Table<'_>) -> PythonConfig {
+    let written = table.text("interpreter").unwrap_or_default();
+    // A name alone is searched for where commands are; a path begins at the configuration's folder.
+    let interpreter = if written.contains('/') { existing_file(table, "interpreter", INTERPRETER) } else { None };
+    PythonConfig {
+        entry: table.text("entry").unwrap_or_default(),
+        folder: existing_folder(table, "folder", "the folder that the workers run in"),
+        interpreter: interpreter.unwrap_or_else(|| PathBuf::from(written)),
+        device: table.word_or("device", PythonDevice::Cpu),
+        batch_as: table.word_or("batch_as", BatchAs::Numpy),
+        threads_per_instance: table.count("threads_per_instance"),
+        load_timeout: table.millis("load_timeout_ms"),
+        output_bytes_max: table.count("output_bytes_max"),
+        environment: read_environment(table),
+    }
+}
+
+const INTERPRETER: &str = "the path of a Python, or a command such as \"python3\"";
+
+/// Variables of the workers. A name with `=` in it, or a zero byte anywhere, is none.
+fn read_environment(table: &Table<'_>) -> Vec<(String, String)> {
+    let variables = table.named("environment");
+    for (name, text) in &variables {
+        if name.is_empty() || name.contains(['=', '\0']) || text.contains('\0') {
+            table.problem(
+                "environment",
+                format!("the variable {name:?}"),
+                "names without \"=\", texts without zero bytes",
+            );
+        }
+    }
+    variables
 }
 
 fn read_batch(table: &Table<'_>, defaults: &ModelDefaults) -> BatchPlan {

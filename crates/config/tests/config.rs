@@ -361,7 +361,7 @@ fn problems_are_fields_for_programs() {
     let expected = serde_json::json!({ "problems": [
         {
             "file": "/c/o.toml", "line": 3, "column": 11, "key": "models[0].runtime", "found": "\"nul\"",
-            "expected": "one of \"auto\", \"onnxruntime\", \"openvino\", \"rten\", \"null\", \"identity\", \"simulated\"",
+            "expected": "one of \"auto\", \"onnxruntime\", \"openvino\", \"rten\", \"null\", \"identity\", \"simulated\", \"python\"",
             "hint": "did you mean \"null\"?",
         },
         {

@@ -23,6 +23,7 @@ pub mod open_inference;
 mod openvino;
 #[cfg(feature = "openvino")]
 mod openvino_c;
+pub mod python;
 #[cfg(feature = "rten")]
 mod rten;
 mod simulated;

@@ -4,6 +4,7 @@
 
 mod models;
 mod outputs;
+mod python;
 #[cfg(feature = "redis")]
 mod redis;
 mod sources;

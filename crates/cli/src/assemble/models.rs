@@ -77,6 +77,7 @@ fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String
             };
             onnx(path, &options, picture, &model.output, limits)
         }
+        BackendConfig::Python(python) => super::python::open(model, python, limits),
         BackendConfig::Null => stand_in(model, limits, infer::null),
         BackendConfig::Identity => stand_in(model, limits, infer::identity),
         BackendConfig::Simulated { base, per_item, waiting } => {
@@ -133,7 +134,7 @@ fn stand_in(
     Ok(opened)
 }
 
-fn finish(
+pub(super) fn finish(
     loaded: LoadedModel,
     picture: PictureSpec,
     output: &OutputConfig,
