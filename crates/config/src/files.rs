@@ -23,6 +23,17 @@ pub(crate) fn existing_file(table: &Table<'_>, name: &str, what: &str) -> Option
     Some(path)
 }
 
+/// The path of a model's file, or of the folder that its versions lie in.
+pub(crate) fn existing_model(table: &Table<'_>, name: &str) -> Option<PathBuf> {
+    let written = table.text(name)?;
+    let path = table.path(name)?;
+    match table.doc.outside.entry(&path) {
+        Entry::File | Entry::Folder => {}
+        other => table.problem(name, not_it(&written, &path, &other), "an ONNX file, or a folder of numbered versions"),
+    }
+    Some(path)
+}
+
 /// The path of a runtime's library, or of the folder that it lies in.
 pub(crate) fn existing_library(table: &Table<'_>, name: &str) -> Option<PathBuf> {
     let written = table.text(name)?;

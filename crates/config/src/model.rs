@@ -9,9 +9,10 @@ use omma_engine::tensor::DType;
 use omma_frame::Size;
 
 use crate::engine::ModelDefaults;
-use crate::files::{existing_file, existing_folder, existing_library};
+use crate::files::{existing_file, existing_folder, existing_library, existing_model};
 use crate::names::Names;
 use crate::output::{self, Decoder, OutputConfig};
+use crate::outside::Entry;
 use crate::read::Table;
 use crate::schema::Word;
 
@@ -40,7 +41,22 @@ pub struct ModelConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum BackendConfig {
     /// An ONNX file on an embedded runtime.
-    Onnx { path: PathBuf, runtime: Runtime, library: Option<PathBuf>, threads_per_instance: usize },
+    Onnx {
+        /// The file, or the folder of its versions: `PATH/NUMBER/model.onnx`.
+        path: PathBuf,
+        /// Which of the versions; `None`: the highest.
+        version: Option<u32>,
+        /// A version that appears while omma runs takes over.
+        watch: bool,
+        runtime: Runtime,
+        provider: Provider,
+        library: Option<PathBuf>,
+        threads_per_instance: usize,
+        /// Cores for the instances to be pinned to; empty: the system places them.
+        cores: Vec<usize>,
+        /// Batches are filled up to the next of these sizes; empty: they are run as they are.
+        batch_sizes: Vec<usize>,
+    },
     /// Nothing: answers at once.
     Null,
     /// Nothing: gives back what it is given.
@@ -90,6 +106,15 @@ pub enum Runtime {
     OnnxRuntime,
     OpenVino,
     Rten,
+}
+
+/// What ONNX Runtime computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    Cpu,
+    Cuda,
+    TensorRt,
+    OpenVino,
 }
 
 /// How a simulated model spends its time.
@@ -166,6 +191,11 @@ impl InputConfig {
 impl Word for Mode {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("async", Self::Async), ("sync", Self::Sync), ("direct", Self::Direct)];
+}
+
+impl Word for Provider {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("cpu", Self::Cpu), ("cuda", Self::Cuda), ("tensorrt", Self::TensorRt), ("openvino", Self::OpenVino)];
 }
 
 impl Word for Waiting {
@@ -288,11 +318,28 @@ fn read_backend(table: &Table<'_>) -> BackendConfig {
 }
 
 fn onnx(table: &Table<'_>, runtime: Runtime) -> BackendConfig {
+    let path = existing_model(table, "path").unwrap_or_default();
+    if table.has("version") && table.doc.outside.entry(&path) == Entry::File {
+        let found = "version with a path that is a file";
+        table.problem("version", found, "no version, or the path of a folder of numbered versions");
+    }
     BackendConfig::Onnx {
-        path: existing_file(table, "path", "an ONNX file").unwrap_or_default(),
+        path,
+        version: table.small_if("version"),
+        watch: table.flag("watch"),
         runtime,
+        provider: match runtime {
+            Runtime::Auto | Runtime::OnnxRuntime => table.word_or("provider", Provider::Cpu),
+            Runtime::OpenVino | Runtime::Rten => Provider::Cpu,
+        },
         library: existing_library(table, "library"),
         threads_per_instance: table.count("threads_per_instance"),
+        cores: table.integers("cores"),
+        batch_sizes: {
+            let mut sizes = table.integers("batch_sizes");
+            sizes.sort_unstable();
+            sizes
+        },
     }
 }
 

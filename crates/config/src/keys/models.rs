@@ -5,10 +5,10 @@ use omma_engine::plan::Mode;
 use omma_engine::tensor::DType;
 
 use super::texts::{ENTRY, MINUTES_10_MS, NAME, PATH, WORDS, key, list, section};
-use crate::model::{BatchAs, PythonDevice, ResizeWord, RuntimeWord, Waiting};
+use crate::model::{BatchAs, Provider, PythonDevice, ResizeWord, RuntimeWord, Waiting};
 use crate::output::{Activation, AnchorAxis, Background, BoxForm, BoxUnits, Decoder};
 use crate::schema::Absent::{Is, Means, Required};
-use crate::schema::Kind::{Channels, Classes, Flag, Integer, Named, Number, Or, Table, Texts, Word};
+use crate::schema::Kind::{Channels, Classes, Flag, Integer, Integers, Named, Number, Or, Table, Texts, Word};
 use crate::schema::{Kind, Section, words};
 
 const FILE_RUNTIMES: &[&str] = &["auto", "onnxruntime", "openvino", "rten"];
@@ -76,7 +76,50 @@ pub(super) static MODELS: Section = list(
         )
         .only(PYTHON),
         key("environment", Named, Means("none"), "environment variables of the workers, beside omma's own").only(PYTHON),
-        key("path", Kind::Text(&PATH), Required, "the model's ONNX file").only(FILE_RUNTIMES),
+        key(
+            "path",
+            Kind::Text(&PATH),
+            Required,
+            "the model's ONNX file, or a folder of numbered versions: `PATH/1/model.onnx`, `PATH/2/model.onnx`, ...",
+        )
+        .only(FILE_RUNTIMES),
+        key(
+            "version",
+            Integer { min: 1, max: 4_000_000_000 },
+            Means("the highest that is there"),
+            "which version of a folder of versions",
+        )
+        .only(FILE_RUNTIMES),
+        key(
+            "watch",
+            Flag,
+            Is("false"),
+            "a new file, or a higher version in the folder, takes over while omma runs, once it is complete, opened and \
+             warmed up; one that does not do is reported and replaces nothing",
+        )
+        .only(FILE_RUNTIMES),
+        key(
+            "provider",
+            Word(words::<Provider>),
+            Is("\"cpu\""),
+            "what ONNX Runtime computes with; other than `cpu` needs a library that was built with it",
+        )
+        .only(&["auto", "onnxruntime"]),
+        key(
+            "cores",
+            Integers { min: 0, max: 4095 },
+            Means("wherever the system places them"),
+            "cores that the instances are pinned to, in turn, `threads_per_instance` of them each",
+        )
+        .only(FILE_RUNTIMES),
+        key(
+            "batch_sizes",
+            Integers { min: 1, max: 1024 },
+            Means("any size, run as it is"),
+            "batches are filled up to the next of these sizes, each of which is warmed up: for models of any batch size on \
+             runtimes that prepare each size anew",
+        )
+        .only(FILE_RUNTIMES),
         key("base_ms", Number { min: 0.0, max: 60_000.0 }, Is("8.0"), "how long a batch takes by itself")
             .only(&["simulated"]),
         key("per_item_ms", Number { min: 0.0, max: 60_000.0 }, Is("0.5"), "how much longer for each frame in it")
