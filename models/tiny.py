@@ -10,6 +10,8 @@ classifier_4.onnx    images [batch,3,32,32], RGB 0..1 -> scores [batch,4], a sof
                      A channel's logit is 20 * (its mean - the mean of the other two means),
                      grey's logit is the constant 4: a colour wins where its mean exceeds the
                      others' by more than 0.2, and an even picture of any brightness is grey.
+classifier_4_int8.onnx  the same in int8 (QDQ): the picture in steps of 1/255, whole weights of
+                     0.2, logits in steps of 20/127. Scores are within 0.05 of classifier_4's.
 embed_8.onnx         images [batch,3,32,32], RGB 0..1 -> embedding [batch,8], not normalised.
                      0..3: mean of all channels over the quadrants top left, top right,
                      bottom left, bottom right; 4..7: mean red minus mean blue, same quadrants.
@@ -88,6 +90,42 @@ def classifier():
         [constant("weight", weight), constant("bias", [0, 0, 0, 4])],
     )
     (FOLDER / "classifier_4.txt").write_text("red\ngreen\nblue\ngrey\n")
+
+
+def classifier_int8():
+    # As quantising tools write it: every tensor goes through a pair of QuantizeLinear and
+    # DequantizeLinear, which runtimes fold into integer kernels.
+    steps = 100 * np.array([[1, -0.5, -0.5], [-0.5, 1, -0.5], [-0.5, -0.5, 1], [0, 0, 0]])
+    save(
+        "classifier_4_int8",
+        [
+            helper.make_node("QuantizeLinear", ["images", "x_scale", "x_zero"], ["x_q"]),
+            helper.make_node("DequantizeLinear", ["x_q", "x_scale", "x_zero"], ["x"]),
+            helper.make_node("DequantizeLinear", ["w_q", "w_scale", "w_zero"], ["w"]),
+            helper.make_node("DequantizeLinear", ["b_q", "b_scale", "b_zero"], ["b"]),
+            helper.make_node("Conv", ["x", "w", "b"], ["y_f"], kernel_shape=[1, 1]),
+            helper.make_node("QuantizeLinear", ["y_f", "y_scale", "y_zero"], ["y_q"]),
+            helper.make_node("DequantizeLinear", ["y_q", "y_scale", "y_zero"], ["y"]),
+            helper.make_node("GlobalAveragePool", ["y"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["logits"], axis=1),
+            helper.make_node("Softmax", ["logits"], ["scores"], axis=1),
+        ],
+        [("images", ["batch", 3, 32, 32])],
+        [("scores", ["batch", 4])],
+        [
+            constant("x_scale", 1 / 255),
+            constant("x_zero", 0, np.uint8),
+            constant("w_q", steps.reshape(4, 3, 1, 1), np.int8),
+            constant("w_scale", 0.2),
+            constant("w_zero", 0, np.int8),
+            # The scale of a bias is the product of the other two.
+            constant("b_q", [0, 0, 0, round(4 / (0.2 / 255))], np.int32),
+            constant("b_scale", 0.2 / 255),
+            constant("b_zero", 0, np.int32),
+            constant("y_scale", 20 / 127),
+            constant("y_zero", 0, np.int8),
+        ],
+    )
 
 
 def embed():
@@ -173,6 +211,11 @@ def check():
     close("classifier_4", scores.argmax(axis=1), np.array([0, 1, 2, 3, 3]))
     close("classifier_4", scores.sum(axis=1), np.ones(5))
 
+    even = np.broadcast_to(colours[:, :, None, None], (5, 3, 32, 32))
+    apart = np.abs(run("classifier_4_int8", even) - run("classifier_4", even)).max()
+    assert apart <= 0.05, apart
+    print(f"classifier_4_int8: within {apart:.3f} of classifier_4")
+
     quadrants = large.reshape(3, 3, 2, 16, 2, 16).mean(axis=(3, 5)).reshape(3, 3, 4)
     want = np.concatenate([quadrants.mean(axis=1), quadrants[:, 0] - quadrants[:, 2]], axis=1)
     close("embed_8", run("embed_8", large), want)
@@ -190,6 +233,7 @@ def main():
     options = arguments.parse_args()
     identity()
     classifier()
+    classifier_int8()
     embed()
     fixed_batch()
     end2end()

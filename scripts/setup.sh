@@ -2,7 +2,8 @@
 # Installs what omma's build, demo and tests need and is not there yet, and says what it installs.
 #
 #   scripts/setup.sh build      compiler, cmake and nasm, for the JPEG decoder (Debian packages)
-#   scripts/setup.sh test       cargo-nextest, the test runner, and redis-server (Debian package)
+#   scripts/setup.sh test       cargo-nextest, the test runner, redis-server (Debian package), and a Python with numpy in
+#                               the user's cache folder, for the tests of models in Python
 #   scripts/setup.sh deny       cargo-deny, which checks the dependencies' licences and sources
 #   scripts/setup.sh fuzz       cargo-fuzz, and the C++ compiler that its runtime is built with
 #   scripts/setup.sh runtimes   ONNX Runtime and OpenVINO, out of their PyPI wheels, into the user's cache folder
@@ -13,6 +14,7 @@ set -euo pipefail
 
 ONNXRUNTIME_VERSION=1.32.0
 OPENVINO_VERSION=2026.4.1
+NUMPY_VERSION=2.3.5
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/omma/runtimes"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -118,6 +120,19 @@ runtimes() {
   return $failed
 }
 
+# A virtual environment of its own: the machine's Python and its packages stay as they are.
+python_environment() {
+  local folder="${XDG_CACHE_HOME:-$HOME/.cache}/omma/python"
+  if [ -e "$folder/numpy-$NUMPY_VERSION" ] && [ -x "$folder/bin/python" ]; then return; fi
+  command -v python3 >/dev/null || packages python3 python3-venv
+  python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
+  say "making a Python with numpy $NUMPY_VERSION in $folder"
+  python3 -m venv --clear "$folder" || die "no virtual environment could be made in $folder"
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: "numpy==$NUMPY_VERSION" ||
+    die "numpy $NUMPY_VERSION could not be installed into $folder (it needs Python 3.11 or newer)"
+  touch "$folder/numpy-$NUMPY_VERSION"
+}
+
 [ $# -gt 0 ] || die "expected one or more of: build, test, deny, fuzz, runtimes"
 for part in "$@"; do
   case "$part" in
@@ -125,8 +140,8 @@ for part in "$@"; do
     test)
       tool cargo-nextest "the test runner"
       command -v redis-server >/dev/null || packages redis-server
-      # A producer of frame handles and the package in python/ are tested with it.
-      command -v python3 >/dev/null || packages python3
+      # A producer of frame handles, models in Python and the package in python/ are tested with it.
+      python_environment
       ;;
     deny) tool cargo-deny "which checks the dependencies' licences and sources" ;;
     fuzz)

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use omma_adapters::infer::{self, Attempt, OnnxModel, OnnxOptions, OpenError, Runtime};
+use omma_adapters::infer::{self, Attempt, OnnxModel, OnnxOptions, OpenError, Provider, Runtime, State};
 use omma_engine::infer::backend::BatchLimit;
 use omma_engine::picture::{Color, Layout};
 use omma_engine::tensor::DType;
@@ -236,6 +236,70 @@ fn a_second_copy_of_a_library_is_refused_by_name() {
             }
             other => panic!("{other}"),
         }
+    }
+}
+
+#[test]
+fn options_that_cannot_work_are_refused_by_name() {
+    let folder = Folder::new();
+    let path = folder.write("model.onnx", &identity(Element::F32, PICTURES));
+    let fixed = folder.write("fixed.onnx", &identity(Element::F32, &[Some(2), Some(3), Some(8), Some(8)]));
+    for (path, options, expected) in [
+        (
+            &path,
+            OnnxOptions { provider: Provider::Cuda, ..on(Runtime::Rten) },
+            "the provider cuda is one of ONNX Runtime's, found it with runtime = \"rten\"",
+        ),
+        (
+            &fixed,
+            OnnxOptions { batch_sizes: vec![2, 4], ..on(Runtime::Rten) },
+            "batch_sizes = [2, 4], but the model takes batches of exactly 2",
+        ),
+    ] {
+        match error(infer::open(path, &options), expected) {
+            OpenError::Options { problem, .. } => assert_eq!(problem, expected),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+/// Never the CPU in silence where something else was asked for.
+#[test]
+fn a_provider_that_the_library_lacks_is_refused_with_a_way_to_get_it() {
+    let folder = Folder::new();
+    let path = folder.write("model.onnx", &identity(Element::F32, PICTURES));
+    let there = infer::survey().into_iter().find(|found| found.runtime == Runtime::OnnxRuntime).expect("listed");
+    let State::Present { providers, .. } = there.state else { return };
+    assert!(providers.contains(&Provider::Cpu));
+    for provider in Provider::ALL.into_iter().filter(|provider| !providers.contains(provider)) {
+        let options = OnnxOptions { provider, ..OnnxOptions::default() };
+        match error(infer::open(&path, &options), provider.name()) {
+            OpenError::Runtimes { tried, .. } => {
+                let [Attempt { runtime: Runtime::OnnxRuntime, problem }] = tried.as_slice() else {
+                    panic!("{tried:?}")
+                };
+                for expected in [&format!("was built without the provider {provider}; to get it:"), provider.install()]
+                {
+                    assert!(problem.contains(expected), "missing {expected:?} in {problem}");
+                }
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn the_survey_finds_the_runtimes_that_models_open_on() {
+    let folder = Folder::new();
+    let found = infer::survey();
+    assert_eq!(found.iter().map(|found| found.runtime).collect::<Vec<_>>(), Runtime::ALL);
+    for found in found {
+        match &found.state {
+            State::Present { version, .. } => assert!(!version.is_empty(), "{}", found.runtime),
+            State::Missing { why } => assert!(!why.is_empty(), "{}", found.runtime),
+        }
+        let present = matches!(found.state, State::Present { .. });
+        assert_eq!(present, installed(&folder, found.runtime), "{}", found.runtime);
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use omma_adapters::infer::{self, OnnxModel, OnnxOptions, OpenError, Runtime};
 use omma_engine::infer::backend::{BatchLimit, Opener};
 use omma_engine::picture::PictureSpec;
-use omma_engine::tensor::{BatchTensor, DType, as_f32};
+use omma_engine::tensor::{BatchTensor, DType, as_f32, as_f32_mut};
 use omma_testkit::backend::{Answer, Subject, conforms, input, origins, paint};
 
 fn tiny(name: &str) -> PathBuf {
@@ -37,6 +37,7 @@ fn conformance(runtime: Runtime) {
     for (name, batch_max) in [
         ("identity_8x8.onnx", 5),
         ("classifier_4.onnx", 5),
+        ("classifier_4_int8.onnx", 5),
         ("embed_8.onnx", 5),
         ("yolo_end2end.onnx", 5),
         ("fixed_batch_2.onnx", 2),
@@ -72,11 +73,16 @@ fn pictures(spec: &PictureSpec, count: usize) -> BatchTensor {
 
 /// The first output of a batch of `count` painted pictures.
 fn outputs(opened: &OnnxModel, count: usize) -> Vec<f32> {
+    answers(opened, &pictures(&spec(opened), count), count)
+}
+
+/// The first output of the batch's first `count` pictures.
+fn answers(opened: &OnnxModel, pictures: &BatchTensor, count: usize) -> Vec<f32> {
     let spec = spec(opened);
     let Opener::Blocking(instance) = &opened.model.opener else { panic!("a blocking backend") };
     let mut answer = Answer::default();
     let mut instance = instance(0).expect("an instance");
-    instance.infer(input(&pictures(&spec, count), &spec, &origins(count)), &mut answer).expect("a batch");
+    instance.infer(input(pictures, &spec, &origins(count)), &mut answer).expect("a batch");
     answer.outputs.expect("outputs").remove(0).values
 }
 
@@ -104,6 +110,34 @@ fn runtimes_agree_with_rten() {
     }
 }
 
+/// Each picture evenly one colour.
+fn even(spec: &PictureSpec, colours: &[[f32; 3]]) -> BatchTensor {
+    let mut tensor = BatchTensor::new(colours.len(), spec.slot_bytes());
+    for (slot, colour) in tensor.slots_mut().zip(colours) {
+        let values = as_f32_mut(slot);
+        let plane = values.len() / 3;
+        values.chunks_mut(plane).zip(colour).for_each(|(channel, value)| channel.fill(*value));
+    }
+    tensor
+}
+
+#[test]
+fn an_int8_model_scores_as_the_model_that_it_was_made_from() {
+    let colours = [[0.9, 0.1, 0.2], [0.0, 0.5, 0.1], [0.3, 0.2, 0.8], [0.6, 0.6, 0.6], [0.0, 0.0, 0.0]];
+    for runtime in Runtime::ALL {
+        let Some(float) = open(runtime, &tiny("classifier_4.onnx")) else { continue };
+        let int8 = open(runtime, &tiny("classifier_4_int8.onnx")).expect("the same runtime");
+        let pictures = even(&spec(&float), &colours);
+        let (expected, found) = (answers(&float, &pictures, 5), answers(&int8, &pictures, 5));
+        for (at, (found, expected)) in found.chunks(4).zip(expected.chunks(4)).enumerate() {
+            let apart = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(apart <= 0.05, "colour {at} on {runtime}: {found:?}, in floats {expected:?}");
+            let best = [0, 1, 2, 3, 3][at];
+            assert!(found.iter().all(|score| *score <= found[best]), "colour {at} on {runtime}: {found:?}");
+        }
+    }
+}
+
 #[test]
 fn every_runtime_describes_a_model_alike() {
     for runtime in Runtime::ALL {
@@ -115,5 +149,24 @@ fn every_runtime_describes_a_model_alike() {
         assert_eq!(info.outputs[0].shape, [None, Some(6), Some(6)], "{runtime}");
         let fixed = open(runtime, &tiny("fixed_batch_2.onnx")).expect("the same runtime");
         assert_eq!(fixed.model.info.batch, BatchLimit::Exactly(2), "{runtime}");
+    }
+}
+
+#[test]
+fn sizes_and_cores_change_nothing_about_what_comes_out() {
+    for runtime in Runtime::ALL {
+        let Some(plain) = open(runtime, &tiny("yolo_end2end.onnx")) else { continue };
+        let options = OnnxOptions {
+            runtime: Some(runtime),
+            // This thread is pinned by opening an instance; it is this test's own.
+            cores: if cfg!(target_os = "linux") { vec![0] } else { Vec::new() },
+            batch_sizes: vec![2, 4],
+            ..OnnxOptions::default()
+        };
+        let sized = infer::open(&tiny("yolo_end2end.onnx"), &options).expect("the same runtime");
+        conforms(&Subject { model: &sized.model, spec: &spec(&sized), batch_max: 5, tolerance: 1e-5 });
+        for count in 1..=5 {
+            assert_eq!(outputs(&sized, count), outputs(&plain, count), "{count} pictures on {runtime}");
+        }
     }
 }

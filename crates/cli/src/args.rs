@@ -36,6 +36,8 @@ pub enum Command {
     /// Simulate cameras that send frames into Redis
     #[cfg(feature = "redis")]
     Publish(Box<crate::publish::args::PublishArgs>),
+    /// Look into a model file, measure it on this machine, or see what could run it
+    Models(crate::models::args::ModelsArgs),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  omma completions bash > ~/.local/share/bash-completion/completions/omma")]
     Completions { shell: Shell },
@@ -220,7 +222,9 @@ mod tests {
             assert!(page.contains(&format!("`omma {}", command.get_name())), "{}", command.get_name());
             let section = page.split(&format!("## omma {}\n", command.get_name())).nth(1);
             let section = section.and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
-            for option in command.get_arguments().filter_map(clap::Arg::get_long).filter(|option| *option != "help") {
+            let nested = command.get_subcommands().flat_map(clap::Command::get_arguments);
+            let options = command.get_arguments().chain(nested).filter_map(clap::Arg::get_long);
+            for option in options.filter(|option| *option != "help") {
                 assert!(section.contains(&format!("--{option}")), "{} --{option}", command.get_name());
             }
         }
@@ -235,6 +239,8 @@ mod tests {
             (&["demo", "--runtime", "tensorrt"], "expected auto, openvino, onnxruntime, rten"),
             (&["demo", "--seed", "1000000"], "0..1000000"),
             (&["bench", "-c", "x", "--latency-ms", "0"], "expected a number from 1 to 60000"),
+            (&["models", "bench", "x", "--batch", "0"], "0 is not in 1..=1024"),
+            (&["models", "bench", "x", "--seconds", "0"], "expected a number from 0.05 to 60"),
             (&["run"], "--config <FILE>"),
             #[cfg(feature = "redis")]
             (&["publish", "--cameras", "10001"], "10001 is not in 1..=10000"),

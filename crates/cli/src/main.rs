@@ -11,8 +11,10 @@ mod descriptors;
 mod exit;
 mod figures;
 mod human;
+mod models;
 #[cfg(feature = "redis")]
 mod publish;
+mod reload;
 mod run;
 mod say;
 mod screen;
@@ -53,6 +55,7 @@ fn command(command: Command) -> Result<Exit, Failure> {
         Command::Bench(args) => bench::run(&args),
         #[cfg(feature = "redis")]
         Command::Publish(args) => publish::run(&args),
+        Command::Models(args) => models::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "omma", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -19,6 +19,7 @@ use crate::descriptors;
 use crate::exit::{Exit, Failure};
 use crate::figures::{Reading, Window};
 use crate::human;
+use crate::reload::Reload;
 use crate::say;
 use crate::screen::{Line, Screen};
 use crate::signals::Signals;
@@ -39,7 +40,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     }
     let encoder = Arc::default();
     let server = serve(&config, &watched, &encoder, &mut talk)?;
-    let Assembled { parts, notes, labels } = assemble::assemble(&config)?;
+    let Assembled { parts, store, notes, labels } = assemble::assemble(&config)?;
     let _ = encoder.set(ResultEncoder::new(labels));
     for note in &notes {
         talk.say("note", Level::Info, note);
@@ -49,6 +50,8 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     })?;
     watched.show(engine.shared());
     let shared = Arc::clone(engine.shared());
+    let reload = Reload::start(&shared, store, config, &args.config.file, &signals)
+        .map_err(|error| Failure::run(format!("cannot start a thread: {error}")))?;
     let begun = Instant::now();
     talk.say("running", Level::Info, &format!("running{}", if args.json { "" } else { "; Ctrl-C drains and stops" }));
 
@@ -70,6 +73,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
         talk.say("draining", Level::Info, "draining; a second signal ends the process at once");
     }
     let (report, exit) = supervise::drain(engine);
+    drop(reload);
     talk.pass_on(&shared);
     talk.end(&report, begun.elapsed(), end, exit);
     drop(server);

@@ -29,6 +29,11 @@ impl Signals {
         Ok(Self { asked })
     }
 
+    /// As the first signal does.
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+    }
+
     /// Whether a stop was asked for.
     pub fn asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)

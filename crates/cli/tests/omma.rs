@@ -141,6 +141,10 @@ fn what_is_asked_of_it_is_answered_and_what_is_not_known_is_usage() {
         (&["run", "--help"], 0, "omma run -c omma.toml", ""),
         (&["validate", "--help"], 0, "--effective", ""),
         (&["bench", "--help"], 0, "omma bench -c omma.toml --latency-ms 40", ""),
+        (&["models", "--help"], 0, "inspect", ""),
+        (&["models", "inspect", "--help"], 0, "omma models inspect yolov8n.onnx --json", ""),
+        (&["models", "bench", "--help"], 0, "omma models bench yolov8n.onnx --batch 1,8,32", ""),
+        (&["models", "doctor", "--help"], 0, "omma models doctor --json", ""),
         (&["completions", "bash"], 0, "complete -F _omma", ""),
         (&["completions", "zsh"], 0, "#compdef omma", ""),
         (&["fly"], 2, "", "unrecognized subcommand 'fly'"),
@@ -348,6 +352,153 @@ fn metrics_and_health_are_served_while_it_runs() {
     assert!(text(&second.stderr).contains("another process listens there"), "{}", text(&second.stderr));
     running.signal(libc::SIGTERM);
     assert_eq!(running.exit(), 0);
+}
+
+/// Frames through a folder of versions of a model, of which the third is there.
+fn run_versions(folder: &TempDir) -> (Running, String) {
+    add_version(folder, 3, TINY);
+    let model = "path = \"versions\"\nruntime = \"rten\"\nwatch = true\ninstances = 1";
+    let config = config("", model, ENDLESS);
+    write(folder, "omma.toml", &config);
+    let mut running = Running::start(folder);
+    running.named("running");
+    wait_for_version(folder, 3);
+    (running, config)
+}
+
+const TINY: &[u8] = include_bytes!("../../../models/tiny/classifier_4.onnx");
+
+/// Complete from the first moment, as whoever delivers models should see to.
+fn add_version(folder: &TempDir, number: u32, model: &[u8]) {
+    let beside = folder.path().join("versions").join(format!("new-{number}"));
+    fs::create_dir_all(&beside).expect("made");
+    fs::write(beside.join("model.onnx"), model).expect("written");
+    fs::rename(&beside, folder.path().join("versions").join(number.to_string())).expect("moved");
+}
+
+fn wait_for_version(folder: &TempDir, number: u32) {
+    let end = Instant::now() + PATIENCE;
+    let is = format!("\"model_version\":{number},");
+    let last = |lines: String| lines.lines().last().is_some_and(|line| line.contains(&is));
+    while !fs::read_to_string(folder.path().join("results.jsonl")).is_ok_and(last) {
+        assert!(Instant::now() < end, "no results of version {number}");
+        std::thread::yield_now();
+    }
+}
+
+fn says(event: &Value, what: &str) -> bool {
+    event["text"].as_str().is_some_and(|text| text.contains(what))
+}
+
+/// Ends it; no frame may have been lost on the way.
+fn end_well(mut running: Running, folder: &TempDir) {
+    running.signal(libc::SIGTERM);
+    let end = running.named("end");
+    assert_eq!(running.exit(), 0);
+    assert_eq!((&end["balanced"], &end["in_flight"]), (&true.into(), &0.into()), "{end}");
+    assert_eq!(end["published"].as_u64(), Some(results(folder).len() as u64), "{end}");
+}
+
+#[test]
+fn a_watched_version_takes_over_when_it_appears_and_a_broken_one_does_not() {
+    let folder = folder();
+    let (mut running, _) = run_versions(&folder);
+    add_version(&folder, 4, TINY);
+    wait_for_version(&folder, 4);
+    add_version(&folder, 5, b"\x08\x07\x12\x04torn");
+    let refused = running.until(|event| says(event, "not loaded"));
+    assert!(says(&refused, "version 4 serves on"), "{refused}");
+    add_version(&folder, 6, TINY);
+    wait_for_version(&folder, 6);
+    end_well(running, &folder);
+}
+
+#[test]
+fn sighup_brings_the_configuration_into_effect_and_says_what_must_wait() {
+    let folder = folder();
+    let (mut running, config) = run_versions(&folder);
+    add_version(&folder, 9, TINY);
+    wait_for_version(&folder, 9);
+    for (what, written, says_so) in [
+        ("a version", config.replace("watch = true", "version = 3"), "reloaded: 1 model changed"),
+        ("the same", config.replace("watch = true", "version = 3"), "reloaded: 0 models changed"),
+        ("nonsense", "[[models]]\nname = 1\n".to_owned(), "not reloaded, what runs goes on: "),
+        ("a source", config.replace("fps = 50", "fps = 60"), "from the next start only: [[sources]]"),
+        ("no such version", config.replace("watch = true", "version = 8"), "has no version 8"),
+    ] {
+        write(&folder, "omma.toml", written);
+        running.signal(libc::SIGHUP);
+        running.until(|event| says(event, says_so));
+        if what == "a version" {
+            wait_for_version(&folder, 3);
+        }
+    }
+    end_well(running, &folder);
+}
+
+/// Asks the server of a run; returns the status and the answer.
+fn ask(address: &str, request: &str, body: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(address).expect("listens");
+    let length = body.len();
+    write!(stream, "{request} HTTP/1.1\r\nHost: omma\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+        .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("UTF-8");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+}
+
+fn wait_for_model(folder: &TempDir, camera: &str, model: &str) {
+    let end = Instant::now() + PATIENCE;
+    let (camera, model) = (format!("\"camera\":\"{camera}\""), format!("\"model\":\"{model}\""));
+    let last = |lines: String| lines.lines().rfind(|line| line.contains(&camera)).is_some_and(|l| l.contains(&model));
+    while !fs::read_to_string(folder.path().join("results.jsonl")).is_ok_and(last) {
+        assert!(Instant::now() < end, "no results of {camera} with {model}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_camera_gets_another_model_while_frames_flow() {
+    let folder = folder();
+    let two = format!("{NULL}\n[[models]]\nname = \"ears\"\n{NULL}");
+    let source = format!("{ENDLESS}\nname = \"all\"\nmodel = \"eyes\"");
+    let config = config("", &two, &source).replace("\"off\"", "\"127.0.0.1:0\"");
+    write(&folder, "omma.toml", &config);
+    let mut running = Running::start(&folder);
+    let note = running.until(|event| says(event, "http://"));
+    let address = note["text"].as_str().and_then(|text| text.split("http://").nth(1)).expect("an address").to_owned();
+    running.named("running");
+    wait_for_model(&folder, "cam-0001", "eyes");
+
+    let (status, answer) = ask(&address, "PUT /v1/cameras/cam-0001", "{\"model\":\"ears\"}");
+    assert_eq!((status, &answer["model_wanted"]), (200, &"ears".into()), "{answer}");
+    wait_for_model(&folder, "cam-0001", "ears");
+    wait_for_model(&folder, "cam-0000", "eyes");
+    let (status, answer) = ask(&address, "GET /v1/cameras", "");
+    let models: Vec<_> =
+        answer["cameras"].as_array().expect("a list").iter().filter_map(|one| one["model"].as_str()).collect();
+    assert_eq!((status, models), (200, vec!["eyes", "ears", "eyes"]), "{answer}");
+    for (request, body, status, expected) in [
+        ("GET /v1/cameras/nobody", "", 404, "there is no camera \"nobody\""),
+        ("PUT /v1/cameras/nobody", "{\"model\":\"ears\"}", 404, "there is no camera \"nobody\""),
+        ("PUT /v1/cameras/cam-0001", "{\"model\":\"nose\"}", 400, "there is no model \"nose\""),
+        ("PUT /v1/cameras/cam-0001", "{\"models\":[]}", 400, "expected {\"model\": \"NAME\"}"),
+        ("PUT /v1/cameras/cam-0001", "ears", 400, "expected {\"model\": \"NAME\"}"),
+    ] {
+        let (found, answer) = ask(&address, request, body);
+        assert_eq!(found, status, "{request} {body}: {answer}");
+        assert!(answer["error"].as_str().is_some_and(|text| text.contains(expected)), "{request} {body}: {answer}");
+    }
+    assert_eq!(ask(&address, "PUT /v1/cameras/cam-0001", &" ".repeat(5000)).0, 413);
+
+    // A source's model, by the configuration.
+    write(&folder, "omma.toml", config.replace("model = \"eyes\"", "model = \"ears\""));
+    running.signal(libc::SIGHUP);
+    running.until(|event| says(event, "reloaded: 0 models changed, 3 cameras to another model"));
+    wait_for_model(&folder, "cam-0000", "ears");
+    end_well(running, &folder);
 }
 
 #[test]

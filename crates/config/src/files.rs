@@ -23,6 +23,17 @@ pub(crate) fn existing_file(table: &Table<'_>, name: &str, what: &str) -> Option
     Some(path)
 }
 
+/// The path of a model's file, or of the folder that its versions lie in.
+pub(crate) fn existing_model(table: &Table<'_>, name: &str) -> Option<PathBuf> {
+    let written = table.text(name)?;
+    let path = table.path(name)?;
+    match table.doc.outside.entry(&path) {
+        Entry::File | Entry::Folder => {}
+        other => table.problem(name, not_it(&written, &path, &other), "an ONNX file, or a folder of numbered versions"),
+    }
+    Some(path)
+}
+
 /// The path of a runtime's library, or of the folder that it lies in.
 pub(crate) fn existing_library(table: &Table<'_>, name: &str) -> Option<PathBuf> {
     let written = table.text(name)?;
@@ -34,6 +45,17 @@ pub(crate) fn existing_library(table: &Table<'_>, name: &str) -> Option<PathBuf>
         }
     }
     Some(path)
+}
+
+/// The path of a folder that must be there; the configuration's own if none is written.
+pub(crate) fn existing_folder(table: &Table<'_>, name: &str, what: &str) -> PathBuf {
+    let Some(written) = table.text(name) else { return table.doc.resolve("") };
+    let path = table.doc.resolve(&written);
+    match table.doc.outside.entry(&path) {
+        Entry::Folder => {}
+        other => table.problem(name, not_it(&written, &path, &other), what),
+    }
+    table.path(name).unwrap_or(path)
 }
 
 /// The path of a file, a folder, or a pattern of file names, of which the part before the pattern must be there.

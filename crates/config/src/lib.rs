@@ -38,7 +38,9 @@ use omma_engine::plan::EnginePlan;
 use toml::de::DeTable;
 
 pub use engine::DirectConfig;
-pub use model::{BackendConfig, InputConfig, ModelConfig, Runtime, Waiting};
+pub use model::{
+    BackendConfig, BatchAs, InputConfig, ModelConfig, Provider, PythonConfig, PythonDevice, Runtime, Waiting,
+};
 pub use output::{Activation, AnchorAxis, Background, BoxForm, BoxUnits, Decoder, OutputConfig};
 pub use outside::{Entry, Outside, ThisMachine};
 pub use problem::{Place, Problem, Problems};

@@ -9,9 +9,10 @@ use omma_engine::tensor::DType;
 use omma_frame::Size;
 
 use crate::engine::ModelDefaults;
-use crate::files::{existing_file, existing_library};
+use crate::files::{existing_file, existing_folder, existing_library, existing_model};
 use crate::names::Names;
 use crate::output::{self, Decoder, OutputConfig};
+use crate::outside::Entry;
 use crate::read::Table;
 use crate::schema::Word;
 
@@ -40,13 +41,62 @@ pub struct ModelConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum BackendConfig {
     /// An ONNX file on an embedded runtime.
-    Onnx { path: PathBuf, runtime: Runtime, library: Option<PathBuf>, threads_per_instance: usize },
+    Onnx {
+        /// The file, or the folder of its versions: `PATH/NUMBER/model.onnx`.
+        path: PathBuf,
+        /// Which of the versions; `None`: the highest.
+        version: Option<u32>,
+        /// A version that appears while omma runs takes over.
+        watch: bool,
+        runtime: Runtime,
+        provider: Provider,
+        library: Option<PathBuf>,
+        threads_per_instance: usize,
+        /// Cores for the instances to be pinned to; empty: the system places them.
+        cores: Vec<usize>,
+        /// Batches are filled up to the next of these sizes; empty: they are run as they are.
+        batch_sizes: Vec<usize>,
+    },
     /// Nothing: answers at once.
     Null,
     /// Nothing: gives back what it is given.
     Identity,
     /// Nothing: answers after `base`, and `per_item` for each frame of the batch.
     Simulated { base: Duration, per_item: Duration, waiting: Waiting },
+    /// A class or function in worker processes.
+    Python(PythonConfig),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PythonConfig {
+    /// `package.module:Class`.
+    pub entry: String,
+    /// Where the workers run; a path as seen from the configuration's folder.
+    pub folder: PathBuf,
+    /// A command without a slash in it, or a path.
+    pub interpreter: PathBuf,
+    pub device: PythonDevice,
+    pub batch_as: BatchAs,
+    pub threads_per_instance: usize,
+    pub load_timeout: Duration,
+    pub output_bytes_max: usize,
+    /// By name, sorted.
+    pub environment: Vec<(String, String)>,
+}
+
+/// Where a model in Python computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PythonDevice {
+    Cpu,
+    Cuda,
+}
+
+/// What a batch is to a model in Python.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchAs {
+    Numpy,
+    Torch,
+    Buffer,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +106,15 @@ pub enum Runtime {
     OnnxRuntime,
     OpenVino,
     Rten,
+}
+
+/// What ONNX Runtime computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    Cpu,
+    Cuda,
+    TensorRt,
+    OpenVino,
 }
 
 /// How a simulated model spends its time.
@@ -134,9 +193,23 @@ impl Word for Mode {
         &[("auto", Self::Auto), ("async", Self::Async), ("sync", Self::Sync), ("direct", Self::Direct)];
 }
 
+impl Word for Provider {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("cpu", Self::Cpu), ("cuda", Self::Cuda), ("tensorrt", Self::TensorRt), ("openvino", Self::OpenVino)];
+}
+
 impl Word for Waiting {
     const WORDS: &'static [(&'static str, Self)] =
         &[("sleep", Self::Sleep), ("spin", Self::Spin), ("request", Self::Request)];
+}
+
+impl Word for PythonDevice {
+    const WORDS: &'static [(&'static str, Self)] = &[("cpu", Self::Cpu), ("cuda", Self::Cuda)];
+}
+
+impl Word for BatchAs {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("numpy", Self::Numpy), ("torch", Self::Torch), ("buffer", Self::Buffer)];
 }
 
 impl Word for Layout {
@@ -168,6 +241,7 @@ pub(crate) enum RuntimeWord {
     Null,
     Identity,
     Simulated,
+    Python,
 }
 
 impl Word for RuntimeWord {
@@ -179,6 +253,7 @@ impl Word for RuntimeWord {
         ("null", Self::Null),
         ("identity", Self::Identity),
         ("simulated", Self::Simulated),
+        ("python", Self::Python),
     ];
 }
 
@@ -191,7 +266,7 @@ pub(crate) fn read(root: &Table<'_>, defaults: &ModelDefaults) -> (Vec<ModelConf
 fn read_model(table: &Table<'_>, defaults: &ModelDefaults, names: &mut Names) -> ModelConfig {
     let name = names.add(table, table.text("name"));
     let backend = read_backend(table);
-    let stand_in = !matches!(backend, BackendConfig::Onnx { .. });
+    let stand_in = matches!(backend, BackendConfig::Null | BackendConfig::Identity | BackendConfig::Simulated { .. });
     let instances = table.count_if("instances");
     let batch = read_batch(table, defaults);
     let waiting_frames_max =
@@ -235,6 +310,7 @@ fn read_backend(table: &Table<'_>) -> BackendConfig {
             per_item: millis("per_item_ms"),
             waiting: table.word_or("waiting", Waiting::Sleep),
         },
+        Some(RuntimeWord::Python) => BackendConfig::Python(python(table)),
         Some(RuntimeWord::Onnx(runtime)) => onnx(table, runtime),
         // Not a runtime: reported already. The file is looked at all the same.
         None => onnx(table, Runtime::Auto),
@@ -242,12 +318,63 @@ fn read_backend(table: &Table<'_>) -> BackendConfig {
 }
 
 fn onnx(table: &Table<'_>, runtime: Runtime) -> BackendConfig {
+    let path = existing_model(table, "path").unwrap_or_default();
+    if table.has("version") && table.doc.outside.entry(&path) == Entry::File {
+        let found = "version with a path that is a file";
+        table.problem("version", found, "no version, or the path of a folder of numbered versions");
+    }
     BackendConfig::Onnx {
-        path: existing_file(table, "path", "an ONNX file").unwrap_or_default(),
+        path,
+        version: table.small_if("version"),
+        watch: table.flag("watch"),
         runtime,
+        provider: match runtime {
+            Runtime::Auto | Runtime::OnnxRuntime => table.word_or("provider", Provider::Cpu),
+            Runtime::OpenVino | Runtime::Rten => Provider::Cpu,
+        },
         library: existing_library(table, "library"),
         threads_per_instance: table.count("threads_per_instance"),
+        cores: table.integers("cores"),
+        batch_sizes: {
+            let mut sizes = table.integers("batch_sizes");
+            sizes.sort_unstable();
+            sizes
+        },
     }
+}
+
+fn python(table: &Table<'_>) -> PythonConfig {
+    let written = table.text("interpreter").unwrap_or_default();
+    // A name alone is searched for where commands are; a path begins at the configuration's folder.
+    let interpreter = if written.contains('/') { existing_file(table, "interpreter", INTERPRETER) } else { None };
+    PythonConfig {
+        entry: table.text("entry").unwrap_or_default(),
+        folder: existing_folder(table, "folder", "the folder that the workers run in"),
+        interpreter: interpreter.unwrap_or_else(|| PathBuf::from(written)),
+        device: table.word_or("device", PythonDevice::Cpu),
+        batch_as: table.word_or("batch_as", BatchAs::Numpy),
+        threads_per_instance: table.count("threads_per_instance"),
+        load_timeout: table.millis("load_timeout_ms"),
+        output_bytes_max: table.count("output_bytes_max"),
+        environment: read_environment(table),
+    }
+}
+
+const INTERPRETER: &str = "the path of a Python, or a command such as \"python3\"";
+
+/// Variables of the workers. A name with `=` in it, or a zero byte anywhere, is none.
+fn read_environment(table: &Table<'_>) -> Vec<(String, String)> {
+    let variables = table.named("environment");
+    for (name, text) in &variables {
+        if name.is_empty() || name.contains(['=', '\0']) || text.contains('\0') {
+            table.problem(
+                "environment",
+                format!("the variable {name:?}"),
+                "names without \"=\", texts without zero bytes",
+            );
+        }
+    }
+    variables
 }
 
 fn read_batch(table: &Table<'_>, defaults: &ModelDefaults) -> BatchPlan {

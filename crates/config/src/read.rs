@@ -49,6 +49,7 @@ enum Simple {
     Flag(bool),
     Integer(u64),
     Number(f64),
+    Integers(Vec<u64>),
     Text(String),
     Numbers([f64; 3]),
     Texts(Vec<String>),
@@ -336,6 +337,14 @@ impl<'d> Table<'d> {
         })
     }
 
+    /// Whole numbers in the order in which they are written; none if the key is not.
+    pub fn integers(&self, name: &str) -> Vec<usize> {
+        match self.simple(name) {
+            Some(Simple::Integers(numbers)) => numbers.into_iter().filter_map(|n| usize::try_from(n).ok()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     pub fn classes(&self, name: &str) -> Option<Vec<ClassRef>> {
         match self.simple(name) {
             Some(Simple::Classes(classes)) => Some(classes),
@@ -376,6 +385,9 @@ fn convert(kind: &Kind, value: &DeValue<'_>) -> Option<Simple> {
         (Kind::Flag, DeValue::Boolean(flag)) => Simple::Flag(*flag),
         (Kind::Integer { .. }, DeValue::Integer(integer)) => Simple::Integer(integer_of(integer)?),
         (Kind::Number { .. }, _) => Simple::Number(number()?),
+        (Kind::Integers { .. }, DeValue::Array(items)) => {
+            Simple::Integers(items.iter().filter_map(|item| integer_of(item.get_ref().as_integer()?)).collect())
+        }
         (Kind::Channels { .. }, DeValue::Array(items)) => {
             let mut values = items.iter().filter_map(|item| number_of(item.get_ref()));
             Simple::Numbers([values.next()?, values.next()?, values.next()?])
@@ -403,6 +415,10 @@ impl Simple {
             Self::Flag(flag) => (*flag).into(),
             Self::Integer(integer) => toml::Value::Integer(i64::try_from(*integer).unwrap_or(i64::MAX)),
             Self::Number(number) => (*number).into(),
+            Self::Integers(numbers) => {
+                let integer = |number: &u64| toml::Value::Integer(i64::try_from(*number).unwrap_or(i64::MAX));
+                toml::Value::Array(numbers.iter().map(integer).collect())
+            }
             Self::Text(text) => text.as_str().into(),
             Self::Numbers(numbers) => toml::Value::Array(numbers.iter().map(|&number| number.into()).collect()),
             Self::Classes(classes) => toml::Value::Array(classes.iter().map(ClassRef::to_toml).collect()),

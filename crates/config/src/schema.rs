@@ -48,6 +48,11 @@ pub(crate) enum Kind {
         min: f64,
         max: f64,
     },
+    /// A list of whole numbers, none of them twice.
+    Integers {
+        min: u64,
+        max: u64,
+    },
     /// One number for all channels, or one for each of three.
     Channels {
         min: f64,
@@ -143,6 +148,7 @@ impl Kind {
             Self::Flag => "true or false".to_owned(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Number { min, max } => format!("a number from {min} to {max}"),
+            Self::Integers { min, max } => format!("a list of different whole numbers from {min} to {max}"),
             Self::Channels { min, max } => format!("a number from {min} to {max}, or three of them in a list"),
             Self::Word(words) => match words().as_slice() {
                 [word] => format!("{word:?}"),
@@ -178,6 +184,13 @@ impl Kind {
                     || inside(value),
                     |list| list.len() == 3 && list.iter().all(|item| inside(item.get_ref())),
                 )
+            }
+            (Self::Integers { min, max }, DeValue::Array(items)) => {
+                let mut numbers: Vec<_> =
+                    items.iter().filter_map(|item| item.get_ref().as_integer().and_then(integer_of)).collect();
+                numbers.sort_unstable();
+                numbers.dedup();
+                !items.is_empty() && numbers.len() == items.len() && numbers.iter().all(|n| (*min..=*max).contains(n))
             }
             (Self::Word(words), DeValue::String(text)) => words().contains(&&**text),
             (Self::Text(text), DeValue::String(value)) => (text.fits)(value),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::OtherMachine;
 use omma_config::{
     AnchorAxis, BackendConfig, Config, Decoder, DirectConfig, Durability, Entry, FrameWire, Login, Outside, Pace,
-    Problems, ResultForm, Runtime, SinkKind, SourceKind, Waiting, load, parse, reference,
+    Problems, Provider, ResultForm, Runtime, SinkKind, SourceKind, Waiting, load, parse, reference,
 };
 use omma_engine::cameras::Delivery;
 use omma_engine::picture::{Color, Layout, PictureSpec, Resize};
@@ -112,10 +112,15 @@ fn everything_arrives_where_it_belongs() {
 
     let boxes = &config.models[0];
     let backend = BackendConfig::Onnx {
-        path: PathBuf::from("/c/m.onnx"),
+        path: PathBuf::from("/c/pictures"),
+        version: Some(7),
+        watch: true,
         runtime: Runtime::OpenVino,
+        provider: Provider::Cpu,
         library: Some(PathBuf::from("/c/pictures")),
         threads_per_instance: 3,
+        cores: vec![1, 0],
+        batch_sizes: vec![2, 8],
     };
     assert_eq!(boxes.backend, backend);
     let inspected = PictureSpec {
@@ -287,7 +292,8 @@ fn the_effective_configuration_names_what_is_not_set() {
     for line in [
         "[engine]\nreaders = 1\n",
         "async_buffer_size = 2000\nfeeder_poll_timeout = 0.001\nbatch_size = 16\nbatch_timeout_ms = 5.0\n",
-        "[[models]]\nname = \"m\"\nruntime = \"auto\"\npath = \"/c/m.onnx\"\nmode = \"auto\"\ninstances = \"auto\"\n",
+        "[[models]]\nname = \"m\"\nruntime = \"auto\"\npath = \"/c/m.onnx\"\n# version: the highest that is there\nwatch = false\nprovider = \"cpu\"\n",
+        "mode = \"auto\"\ninstances = \"auto\"\n",
         "[models.input]\n# width: the model's own",
         "mean = [0.0, 0.0, 0.0]\n",
         "# frames: no end\n",
@@ -336,7 +342,7 @@ type = \"jsonl\"
                     sources, metrics and results call it
      8 | [[models]]
        | ^^^^^^^^^^
-/c/o.toml:9:8: models[0].path: found \"nowhere.onnx\", but there is no \"/c/nowhere.onnx\", expected an ONNX file
+/c/o.toml:9:8: models[0].path: found \"nowhere.onnx\", but there is no \"/c/nowhere.onnx\", expected an ONNX file, or a folder of numbered versions
      9 | path = \"nowhere.onnx\"
        |        ^^^^^^^^^^^^^^
 /c/o.toml:10:1: models[0].moed: found an unknown key, expected a key of [models]; did you mean \"mode\"?
@@ -361,7 +367,7 @@ fn problems_are_fields_for_programs() {
     let expected = serde_json::json!({ "problems": [
         {
             "file": "/c/o.toml", "line": 3, "column": 11, "key": "models[0].runtime", "found": "\"nul\"",
-            "expected": "one of \"auto\", \"onnxruntime\", \"openvino\", \"rten\", \"null\", \"identity\", \"simulated\"",
+            "expected": "one of \"auto\", \"onnxruntime\", \"openvino\", \"rten\", \"null\", \"identity\", \"simulated\", \"python\"",
             "hint": "did you mean \"null\"?",
         },
         {

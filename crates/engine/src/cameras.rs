@@ -1,7 +1,9 @@
-//! The table of cameras: id, index, shard and policies. Append-only, read by every stage, locked by none per frame.
+//! The table of cameras: id, index, shard and policies. Append-only, read by every stage, locked by none per frame. Of a
+//! camera that is there only one thing changes: which model looks at its frames.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -24,7 +26,7 @@ pub enum Delivery {
 pub struct CameraPlan {
     pub id: CameraId,
     pub delivery: Delivery,
-    /// Which of the pipeline's models looks at its frames.
+    /// Which of the pipeline's models looks at its frames, to begin with.
     pub model: usize,
     /// Which of the pipeline's routes (sets of sinks) takes its results.
     pub route: usize,
@@ -42,6 +44,31 @@ pub struct Camera {
     pub index: CameraIndex,
     pub shard: u32,
     pub plan: CameraPlan,
+    /// Its reader alone writes it.
+    model: AtomicUsize,
+    wanted: AtomicUsize,
+}
+
+impl Camera {
+    /// The model that looks at its frames now.
+    #[must_use]
+    pub fn model(&self) -> usize {
+        self.model.load(Ordering::Acquire)
+    }
+
+    /// The model that is to look at its frames once those under way are done.
+    #[must_use]
+    pub fn model_wanted(&self) -> usize {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn want(&self, model: usize) {
+        self.wanted.store(model, Ordering::Release);
+    }
+
+    pub(crate) fn changed(&self, model: usize) {
+        self.model.store(model, Ordering::Release);
+    }
 }
 
 /// All cameras that this process has ever had. Reading is one atomic load; adding copies the table of pointers.
@@ -68,7 +95,8 @@ impl Cameras {
                 *by_id.entry(plan.id.clone()).or_insert_with(|| {
                     let index = CameraIndex(u32::try_from(table.len()).unwrap_or(u32::MAX));
                     let shard = shard_of(&plan.id, self.shards);
-                    table.push(Arc::new(Camera { index, shard, plan }));
+                    let (model, wanted) = (AtomicUsize::new(plan.model), AtomicUsize::new(plan.model));
+                    table.push(Arc::new(Camera { index, shard, plan, model, wanted }));
                     index
                 })
             })

@@ -103,7 +103,7 @@ impl PictureInput {
 }
 
 /// Height, width and channels in the order of the layout.
-fn item_dims(spec: &PictureSpec) -> [usize; 3] {
+pub(super) fn item_dims(spec: &PictureSpec) -> [usize; 3] {
     let (height, width, channels) = (spec.size.height as usize, spec.size.width as usize, spec.color.channels());
     match spec.layout {
         Layout::Nchw => [channels, height, width],

@@ -10,6 +10,7 @@
 // Without any runtime (as the fuzzers build it) nobody asks for a batch.
 #![cfg_attr(not(any(feature = "onnxruntime", feature = "openvino", feature = "rten")), allow(dead_code, unused))]
 
+mod doctor;
 mod file;
 mod fit;
 #[cfg(any(feature = "onnxruntime", feature = "openvino"))]
@@ -23,13 +24,21 @@ pub mod open_inference;
 mod openvino;
 #[cfg(feature = "openvino")]
 mod openvino_c;
+mod place;
+mod provider;
+pub mod python;
 #[cfg(feature = "rten")]
 mod rten;
 mod simulated;
+mod sizes;
+mod versions;
 
+pub use doctor::{Found, State, survey};
 pub use file::FileProblem;
 #[cfg(feature = "fuzzing")]
 pub(crate) use file::look;
 pub use fit::{check, guess_spec};
 pub use onnx::{Attempt, Choice, OnnxModel, OnnxOptions, OpenError, Runtime, open};
+pub use provider::Provider;
 pub use simulated::{Cost, Waiting, identity, null, simulated};
+pub use versions::{Located, Lookout, Stamp, locate, versions};

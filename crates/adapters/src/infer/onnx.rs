@@ -11,11 +11,15 @@ use std::sync::{Mutex, PoisonError};
 use omma_engine::infer::backend::{
     Backend, BackendError, BatchInput, BatchLimit, Device, LoadedModel, ModelInfo, Opener, Origin, Reply,
 };
+use omma_engine::picture::PictureSpec;
 use omma_engine::tensor::{BatchTensor, TensorView};
 use omma_frame::CameraIndex;
 
 use super::file::{self, FileProblem};
 use super::fit::guess_spec;
+use super::place;
+use super::provider::Provider;
+use super::sizes::Sized;
 
 /// A library that runs ONNX files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,7 +45,8 @@ impl Runtime {
     }
 
     /// How a person gets it.
-    const fn install(self) -> &'static str {
+    #[must_use]
+    pub const fn install(self) -> &'static str {
         match self {
             _ if !self.is_built() => "build omma with its default features",
             Self::OpenVino => {
@@ -55,7 +60,8 @@ impl Runtime {
     }
 
     /// Whether this binary knows it at all.
-    const fn is_built(self) -> bool {
+    #[must_use]
+    pub const fn is_built(self) -> bool {
         match self {
             Self::OpenVino => cfg!(feature = "openvino"),
             Self::OnnxRuntime => cfg!(feature = "onnxruntime"),
@@ -93,11 +99,24 @@ pub struct OnnxOptions {
     pub threads_per_instance: usize,
     /// The runtime's library, or the folder that holds it; otherwise it is searched for.
     pub library: Option<PathBuf>,
+    /// What ONNX Runtime computes with; others than the CPU are its alone.
+    pub provider: Provider,
+    /// Cores that instances are pinned to, in turn, `threads_per_instance` each; empty: none is.
+    pub cores: Vec<usize>,
+    /// Batches are filled up to the next of these sizes (rising); empty: they are run as they are.
+    pub batch_sizes: Vec<usize>,
 }
 
 impl Default for OnnxOptions {
     fn default() -> Self {
-        Self { runtime: None, threads_per_instance: 1, library: None }
+        Self {
+            runtime: None,
+            threads_per_instance: 1,
+            library: None,
+            provider: Provider::Cpu,
+            cores: Vec::new(),
+            batch_sizes: Vec::new(),
+        }
     }
 }
 
@@ -179,7 +198,13 @@ pub fn open(path: &Path, options: &OnnxOptions) -> Result<OnnxModel, OpenError> 
             Ok(Ok((Loaded { info, first, again }, limitation))) => {
                 let mut choice = choose(runtime, &info, options, &tried, &absent);
                 choice.why.extend(limitation);
-                let model = LoadedModel::new(info, Device::Cpu, opener(first, again));
+                check_sizes(&info, options).map_err(|problem| OpenError::Options { path: path.into(), problem })?;
+                let device = match options.provider {
+                    Provider::Cpu | Provider::OpenVino => Device::Cpu,
+                    Provider::Cuda | Provider::TensorRt => Device::Accelerator,
+                };
+                let opener = opener(first, again, guess_spec(&info, None), options);
+                let model = LoadedModel::new(info, device, opener);
                 return Ok(OnnxModel { model, choice });
             }
             Ok(Err(Refusal::Unfit(problem))) => return Err(OpenError::Unfit { path: path.into(), problem }),
@@ -196,6 +221,15 @@ pub fn open(path: &Path, options: &OnnxOptions) -> Result<OnnxModel, OpenError> 
 }
 
 fn candidates(options: &OnnxOptions) -> Result<Vec<Runtime>, String> {
+    match (options.runtime, options.provider) {
+        (_, Provider::Cpu) => {}
+        (None | Some(Runtime::OnnxRuntime), _) => return Ok(vec![Runtime::OnnxRuntime]),
+        (Some(runtime), provider) => {
+            return Err(format!(
+                "the provider {provider} is one of ONNX Runtime's, found it with runtime = \"{runtime}\""
+            ));
+        }
+    }
     match (options.runtime, &options.library) {
         (Some(Runtime::Rten), Some(library)) => {
             Err(format!("the runtime rten is part of omma and takes no library, found library = {}", library.display()))
@@ -206,6 +240,23 @@ fn candidates(options: &OnnxOptions) -> Result<Vec<Runtime>, String> {
             library.display()
         )),
         (None, None) => Ok(Runtime::ALL.to_vec()),
+    }
+}
+
+fn check_sizes(info: &ModelInfo, options: &OnnxOptions) -> Result<(), String> {
+    let most = match info.batch {
+        _ if options.batch_sizes.is_empty() => return Ok(()),
+        BatchLimit::Exactly(fixed) => {
+            return Err(format!(
+                "batch_sizes = {:?}, but the model takes batches of exactly {fixed}",
+                options.batch_sizes
+            ));
+        }
+        BatchLimit::UpTo(most) => most,
+    };
+    match options.batch_sizes.iter().find(|&&size| size > most) {
+        Some(size) => Err(format!("batch_sizes has {size}, but the model takes at most {most} pictures at a time")),
+        None => Ok(()),
     }
 }
 
@@ -305,17 +356,31 @@ impl Reply for Rows {
 }
 
 /// An opener whose first call hands out the instance that the inspection made anyway, so that a model is not loaded
-/// once more than it has instances; every other call (more instances, one that broke) makes a new one.
-fn opener(first: Box<dyn Backend>, again: Again) -> Opener {
-    let first = Mutex::new(Some(first));
-    Opener::Blocking(Box::new(move |_instance| {
-        if let Some(first) = first.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return Ok(first);
+/// once more than it has instances; every other call (more instances, one that broke) makes a new one. Where instances are
+/// pinned, a first one with threads of its own would have them elsewhere, so it is not used.
+fn opener(first: Box<dyn Backend>, again: Again, spec: Option<PictureSpec>, options: &OnnxOptions) -> Opener {
+    let (cores, threads, sizes) =
+        (options.cores.clone(), options.threads_per_instance.max(1), options.batch_sizes.clone());
+    let first = Mutex::new((cores.is_empty() || threads == 1).then_some(first));
+    Opener::Blocking(Box::new(move |number| {
+        if !cores.is_empty() {
+            place::pin(&place::cores_of(&cores, number, threads)).map_err(BackendError::batch)?;
         }
-        match unpanicked(&again) {
-            Ok(opened) => opened.map_err(BackendError::batch),
-            Err(panic) => Err(BackendError::batch(format!("the runtime panicked while it loaded the model: {panic}"))),
+        let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let opened = match first.map_or_else(|| unpanicked(&again), |first| Ok(Ok(first))) {
+            Ok(opened) => opened.map_err(BackendError::batch)?,
+            Err(panic) => {
+                return Err(BackendError::batch(format!("the runtime panicked while it loaded the model: {panic}")));
+            }
+        };
+        if sizes.is_empty() {
+            return Ok(opened);
         }
+        let mut sized = Sized::new(opened, &sizes);
+        if let Some(spec) = &spec {
+            sized.warm_up(spec)?;
+        }
+        Ok(Box::new(sized))
     }))
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use omma_engine::infer::backend::{Backend, BackendError, BatchInput, ModelInfo, Reply, TensorInfo};
 use omma_engine::tensor::{DType, TensorView, Values, as_f32};
 use ort::environment::Environment;
+use ort::ep::{ExecutionProvider, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
@@ -17,6 +18,7 @@ use ort::value::{DynValue, Outlet, Shape, TensorElementType, TensorRef, ValueTyp
 use super::fit::{PictureInput, batch_limit};
 use super::library::{self, Wanted};
 use super::onnx::{Loaded, OnnxOptions, Refusal};
+use super::provider::Provider;
 
 const LIBRARY: Wanted = Wanted {
     file: "libonnxruntime.so",
@@ -30,17 +32,28 @@ static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
 
 pub(super) fn load(path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal> {
     let (library, environment) = environment(options.library.as_deref())?;
-    let threads = options.threads_per_instance.max(1);
-    let session = commit(&environment, path, threads).map_err(Refusal::Refused)?;
+    let (threads, provider) = (options.threads_per_instance.max(1), options.provider);
+    if !has(provider) {
+        return Err(Refusal::Refused(format!(
+            "{} was built without the provider {provider}; to get it: {}",
+            library.display(),
+            provider.install()
+        )));
+    }
+    let session = commit(&environment, path, threads, provider).map_err(Refusal::Refused)?;
     let inputs = tensors(session.inputs(), "input").map_err(Refusal::Refused)?;
     let outputs = tensors(session.outputs(), "output").map_err(Refusal::Refused)?;
-    let runtime = format!("onnxruntime {} on the CPU", library::version_of(&library, &LIBRARY));
+    let on = match provider {
+        Provider::Cpu => "on the CPU".to_owned(),
+        provider => format!("with {provider}"),
+    };
+    let runtime = format!("onnxruntime {} {on}", library::version_of(&library, &LIBRARY));
     let info = ModelInfo { runtime, batch: batch_limit(&inputs), inputs, outputs };
     let input = Arc::new(PictureInput::of(&info).map_err(Refusal::Unfit)?);
     let first = Box::new(Instance::new(session, Arc::clone(&input)));
     let path = path.to_owned();
     let again = move || -> Result<Box<dyn Backend>, String> {
-        Ok(Box::new(Instance::new(commit(&environment, &path, threads)?, Arc::clone(&input))))
+        Ok(Box::new(Instance::new(commit(&environment, &path, threads, provider)?, Arc::clone(&input))))
     };
     Ok(Loaded { info, first, again: Box::new(again) })
 }
@@ -77,7 +90,40 @@ fn environment(named: Option<&Path>) -> Result<(PathBuf, Environment), Refusal> 
     }
 }
 
-fn commit(environment: &Environment, path: &Path, threads: usize) -> Result<Session, String> {
+/// Whether the library that is loaded was built with the provider. Whether its own libraries are there too shows only
+/// once it is used.
+fn has(provider: Provider) -> bool {
+    let there = match provider {
+        Provider::Cpu => return true,
+        Provider::Cuda => ort::ep::CUDA::is_available(),
+        Provider::TensorRt => ort::ep::TensorRT::is_available(),
+        Provider::OpenVino => ort::ep::OpenVINO::is_available(),
+    };
+    there.unwrap_or(false)
+}
+
+/// The library that would be used, its version, and the providers that it was built with.
+///
+/// # Errors
+/// There is none, and where it was looked for, or it cannot be loaded.
+pub(super) fn survey() -> Result<(PathBuf, String, Vec<Provider>), Refusal> {
+    let (library, _) = environment(None)?;
+    let version = library::version_of(&library, &LIBRARY);
+    Ok((library, version, Provider::ALL.into_iter().filter(|provider| has(*provider)).collect()))
+}
+
+/// What a provider is to the session; one that does not come up is an error, never the CPU in silence.
+fn dispatch(provider: Provider) -> Option<ExecutionProviderDispatch> {
+    let dispatch = match provider {
+        Provider::Cpu => return None,
+        Provider::Cuda => ort::ep::CUDA::default().build(),
+        Provider::TensorRt => ort::ep::TensorRT::default().build(),
+        Provider::OpenVino => ort::ep::OpenVINO::default().build(),
+    };
+    Some(dispatch.error_on_failure())
+}
+
+fn commit(environment: &Environment, path: &Path, threads: usize, provider: Provider) -> Result<Session, String> {
     fn text<R>(error: ort::Error<R>) -> String {
         error.message().to_owned()
     }
@@ -93,6 +139,8 @@ fn commit(environment: &Environment, path: &Path, threads: usize) -> Result<Sess
         .map_err(text)?
         .with_optimization_level(GraphOptimizationLevel::All)
         .map_err(text)?
+        .with_execution_providers(dispatch(provider).as_slice())
+        .map_err(|error| format!("the provider {provider} does not start: {}", error.message()))?
         .commit_from_file(path)
         .map_err(text)
 }

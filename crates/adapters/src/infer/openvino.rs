@@ -61,6 +61,17 @@ fn load_library(named: Option<&Path>) -> Result<(), Refusal> {
     }
 }
 
+/// The library that would be used, and its version.
+///
+/// # Errors
+/// As for ONNX Runtime's.
+pub(super) fn survey() -> Result<(PathBuf, String), Refusal> {
+    load_library(None)?;
+    let library = LOADED.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default();
+    let version = ov::version().map_err(Refusal::Refused)?;
+    Ok((library, version.split('-').next().unwrap_or_default().to_owned()))
+}
+
 /// A model that was read and not yet compiled, with the core that compiles it.
 struct Parsed {
     // Declared first, so that the model goes before its core.

@@ -4,6 +4,7 @@ mod batcher;
 mod engine;
 mod latency;
 mod model;
+mod reloads;
 mod scaling;
 mod shm;
 mod soak;
@@ -27,6 +28,8 @@ pub enum Name {
     Latency,
     /// The batcher on the workload of Triton's dynamic batcher, in simulated and real time.
     Batcher,
+    /// A detector loaded anew 200 times at half load: memory, lost frames, latency.
+    Reloads,
     /// Minutes at 80% load: growth of memory, drift of latency.
     Soak,
     /// 1080p raw RGB by handle against bytes through Redis, the transport alone.
@@ -41,6 +44,7 @@ impl Name {
             Self::Model => "model",
             Self::Latency => "latency",
             Self::Batcher => "batcher",
+            Self::Reloads => "reloads",
             Self::Soak => "soak",
             Self::Shm => "shm",
         }
@@ -73,6 +77,7 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Model => model::run(options),
         Name::Latency => latency::run(options),
         Name::Batcher => batcher::run(options),
+        Name::Reloads => reloads::run(options),
         Name::Soak => soak::run(options),
         Name::Shm => shm::run(options),
     }

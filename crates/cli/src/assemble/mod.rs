@@ -4,9 +4,11 @@
 
 mod models;
 mod outputs;
+mod python;
 #[cfg(feature = "redis")]
 mod redis;
 mod sources;
+mod store;
 
 use std::sync::Arc;
 
@@ -16,13 +18,15 @@ use omma_adapters::threads::schedule;
 use omma_config::{Config, Durability, SinkConfig, SinkKind};
 use omma_engine::cameras::{CameraPlan, Cameras};
 use omma_engine::clock::{Clock, SystemClock};
-use omma_engine::pipeline::{Parts, SourcePart};
+use omma_engine::pipeline::{ModelStore, Parts, SourcePart};
 use omma_engine::plan::Plan;
 use omma_engine::sink::Sink;
 use omma_frame::CameraIndex;
 
 pub use models::{Opened, OpenedModel, embedded};
+pub use outputs::plan as output_plan;
 pub use sources::Place;
+pub use store::Store;
 
 use crate::exit::Failure;
 use crate::human;
@@ -31,6 +35,8 @@ use crate::usage;
 /// Parts that an engine can be started with, and what is worth saying about them.
 pub struct Assembled {
     pub parts: Parts,
+    /// Where other versions of the models come from; the parts have it too.
+    pub store: Arc<Store>,
     pub notes: Vec<String>,
     /// What the models' results are called.
     pub labels: Vec<ModelLabels>,
@@ -43,6 +49,7 @@ pub struct Assembled {
 pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let cores = usage::cores();
+    let store = Arc::new(Store::new(config));
     let mut opened = models::open(config, cores)?;
     let labels = std::mem::take(&mut opened.labels);
     let sinks =
@@ -72,12 +79,12 @@ pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
         clock,
         sources,
         models: opened.parts,
-        store: None,
+        store: Some(Arc::clone(&store) as Arc<dyn ModelStore>),
         sinks,
         cores,
         begin_thread: schedule,
     };
-    Ok(Assembled { parts, notes: opened.notes, labels })
+    Ok(Assembled { parts, store, notes: opened.notes, labels })
 }
 
 /// Opens the models alone, for whoever brings cameras and sinks of their own.

@@ -5,7 +5,7 @@ use std::path::Path;
 use omma_adapters::infer::{self, Choice, Cost, OnnxModel, OnnxOptions};
 use omma_adapters::picture::{self, PictureLimits};
 use omma_adapters::sink::jsonl::ModelLabels;
-use omma_config::{BackendConfig, Config, ModelConfig, OutputConfig, Runtime, Waiting};
+use omma_config::{BackendConfig, Config, ModelConfig, OutputConfig, Provider, Runtime, Waiting};
 use omma_engine::infer::backend::{LoadedModel, ModelInfo, TensorInfo};
 use omma_engine::picture::PictureSpec;
 use omma_engine::pipeline::ModelParts;
@@ -37,7 +37,7 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, Failure> {
     for model in &config.models {
         let failed = |message: String| Failure::usage(format!("model {}: {message}", model.name));
         let OpenedModel { parts, picture, notes, .. } =
-            open_one(model, config.engine.payload_bytes_max).map_err(failed)?;
+            open_version(model, config.engine.payload_bytes_max, None, FIRST).map_err(failed)?;
         let blocking = matches!(parts.loaded.opener, omma_engine::infer::backend::Opener::Blocking(_));
         let plan = model.plan(picture);
         let chosen =
@@ -51,10 +51,53 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, Failure> {
     Ok(opened)
 }
 
+/// The number of a model's first version, where versions have no numbers of their own.
+pub(super) const FIRST: u32 = 1;
+
+/// Opens a version of a model: the one `wanted`, the configured one, or the highest there is. `number` is what it is called
+/// if it has no number of its own.
+///
+/// # Errors
+/// There is no such version, or what is wrong with it.
+pub(super) fn open_version(
+    model: &ModelConfig,
+    bytes_max: usize,
+    wanted: Option<u32>,
+    number: u32,
+) -> Result<OpenedModel, String> {
+    let BackendConfig::Onnx { path, version, .. } = &model.backend else {
+        return match wanted {
+            None => open_one(model, bytes_max).map(|mut opened| {
+                opened.parts.version = number;
+                opened
+            }),
+            Some(wanted) => Err(format!("it has no numbered versions, found version {wanted}")),
+        };
+    };
+    let located = infer::locate(path, wanted.or(*version))?;
+    let mut model = model.clone();
+    if let BackendConfig::Onnx { path, .. } = &mut model.backend {
+        *path = located.file;
+    }
+    let mut opened = open_one(&model, bytes_max)?;
+    opened.parts.version = located.number.unwrap_or(number);
+    Ok(opened)
+}
+
 fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String> {
     let limits = PictureLimits { bytes_max, expect_size: model.input.expect, ..PictureLimits::default() };
     match &model.backend {
-        BackendConfig::Onnx { path, runtime, library, threads_per_instance } => {
+        BackendConfig::Onnx {
+            path,
+            runtime,
+            provider,
+            library,
+            threads_per_instance,
+            cores,
+            batch_sizes,
+            version: _,
+            watch: _,
+        } => {
             let options = OnnxOptions {
                 runtime: match runtime {
                     Runtime::Auto => None,
@@ -64,6 +107,14 @@ fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String
                 },
                 threads_per_instance: *threads_per_instance,
                 library: library.clone(),
+                provider: match provider {
+                    Provider::Cpu => infer::Provider::Cpu,
+                    Provider::Cuda => infer::Provider::Cuda,
+                    Provider::TensorRt => infer::Provider::TensorRt,
+                    Provider::OpenVino => infer::Provider::OpenVino,
+                },
+                cores: cores.clone(),
+                batch_sizes: batch_sizes.clone(),
             };
             let picture = |info: &ModelInfo| {
                 let open_size = Option::zip(model.input.width, model.input.height);
@@ -77,6 +128,7 @@ fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String
             };
             onnx(path, &options, picture, &model.output, limits)
         }
+        BackendConfig::Python(python) => super::python::open(model, python, limits),
         BackendConfig::Null => stand_in(model, limits, infer::null),
         BackendConfig::Identity => stand_in(model, limits, infer::identity),
         BackendConfig::Simulated { base, per_item, waiting } => {
@@ -133,7 +185,7 @@ fn stand_in(
     Ok(opened)
 }
 
-fn finish(
+pub(super) fn finish(
     loaded: LoadedModel,
     picture: PictureSpec,
     output: &OutputConfig,
@@ -145,7 +197,7 @@ fn finish(
     let mut notes =
         vec![format!("pictures as {} {width}x{height}, decoded by {}", picture.dtype.name(), picture::decoder_name())];
     notes.extend(why.map(|why| format!("outputs read as guessed: {why}")));
-    let parts = ModelParts { version: 1, outputs: plan.factory(picture.size), loaded, pictures };
+    let parts = ModelParts { version: FIRST, outputs: plan.factory(picture.size), loaded, pictures };
     Ok(OpenedModel { parts, picture, choice: None, notes })
 }
 

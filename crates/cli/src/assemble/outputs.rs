@@ -12,7 +12,7 @@ use omma_frame::Size;
 ///
 /// # Errors
 /// The decoder is `auto` and the outputs leave doubts, or settings contradict the decoder that was guessed.
-pub(super) fn plan(
+pub fn plan(
     written: &OutputConfig,
     outputs: &[TensorInfo],
     input: Size,

@@ -4,14 +4,16 @@ use omma_engine::picture::{Color, Layout};
 use omma_engine::plan::Mode;
 use omma_engine::tensor::DType;
 
-use super::texts::{MINUTES_10_MS, NAME, PATH, WORDS, key, list, section};
-use crate::model::{ResizeWord, RuntimeWord, Waiting};
+use super::texts::{ENTRY, MINUTES_10_MS, NAME, PATH, WORDS, key, list, section};
+use crate::model::{BatchAs, Provider, PythonDevice, ResizeWord, RuntimeWord, Waiting};
 use crate::output::{Activation, AnchorAxis, Background, BoxForm, BoxUnits, Decoder};
 use crate::schema::Absent::{Is, Means, Required};
-use crate::schema::Kind::{Channels, Classes, Flag, Integer, Named, Number, Or, Table, Texts, Word};
+use crate::schema::Kind::{Channels, Classes, Flag, Integer, Integers, Named, Number, Or, Table, Texts, Word};
 use crate::schema::{Kind, Section, words};
 
 const FILE_RUNTIMES: &[&str] = &["auto", "onnxruntime", "openvino", "rten"];
+const LOCAL_RUNTIMES: &[&str] = &["auto", "onnxruntime", "openvino", "rten", "python"];
+const PYTHON: &[&str] = &["python"];
 
 pub(super) static MODELS: Section = list(
     "models",
@@ -24,9 +26,100 @@ pub(super) static MODELS: Section = list(
             Word(words::<RuntimeWord>),
             Is("\"auto\""),
             "what runs it; `auto`: the best that is present; `null`: nothing, every frame goes \
-             through unseen; `identity`: nothing, what goes in comes out; `simulated`: nothing either, but in the time that a model would take",
+             through unseen; `identity`: nothing, what goes in comes out; `simulated`: nothing either, but in the time that \
+             a model would take; `python`: a class or function in worker processes",
         ),
-        key("path", Kind::Text(&PATH), Required, "the model's ONNX file").only(FILE_RUNTIMES),
+        key(
+            "entry",
+            Kind::Text(&ENTRY),
+            Required,
+            "the class or function that looks at the frames, imported from `folder` or from where the interpreter looks \
+             for modules",
+        )
+        .only(PYTHON),
+        key("folder", Kind::Text(&PATH), Means("the configuration's folder"), "the folder that the workers run in")
+            .only(PYTHON),
+        key(
+            "interpreter",
+            Kind::Text(&PATH),
+            Is("\"python3\""),
+            "the Python that runs the workers: a command, or the path of one (of a virtual environment)",
+        )
+        .only(PYTHON),
+        key(
+            "device",
+            Word(words::<PythonDevice>),
+            Is("\"cpu\""),
+            "where the model computes, which decides about `mode = \"auto\"`; given to `load` if it takes a `device`",
+        )
+        .only(PYTHON),
+        key(
+            "batch_as",
+            Word(words::<BatchAs>),
+            Is("\"numpy\""),
+            "what a batch is to `predict`: a numpy array, a tensor of torch, or a memoryview (`buffer`, which needs no \
+             library)",
+        )
+        .only(PYTHON),
+        key(
+            "load_timeout_ms",
+            Integer { min: 1, max: MINUTES_10_MS },
+            Is("60000"),
+            "until a worker has loaded the model and answered its first picture",
+        )
+        .only(PYTHON),
+        key(
+            "output_bytes_max",
+            Integer { min: 4096, max: 16 << 30 },
+            Is("268435456"),
+            "the most that the outputs of one batch may take; memory is used as it is needed",
+        )
+        .only(PYTHON),
+        key("environment", Named, Means("none"), "environment variables of the workers, beside omma's own").only(PYTHON),
+        key(
+            "path",
+            Kind::Text(&PATH),
+            Required,
+            "the model's ONNX file, or a folder of numbered versions: `PATH/1/model.onnx`, `PATH/2/model.onnx`, ...",
+        )
+        .only(FILE_RUNTIMES),
+        key(
+            "version",
+            Integer { min: 1, max: 4_000_000_000 },
+            Means("the highest that is there"),
+            "which version of a folder of versions",
+        )
+        .only(FILE_RUNTIMES),
+        key(
+            "watch",
+            Flag,
+            Is("false"),
+            "a new file, or a higher version in the folder, takes over while omma runs, once it is complete, opened and \
+             warmed up; one that does not do is reported and replaces nothing",
+        )
+        .only(FILE_RUNTIMES),
+        key(
+            "provider",
+            Word(words::<Provider>),
+            Is("\"cpu\""),
+            "what ONNX Runtime computes with; other than `cpu` needs a library that was built with it",
+        )
+        .only(&["auto", "onnxruntime"]),
+        key(
+            "cores",
+            Integers { min: 0, max: 4095 },
+            Means("wherever the system places them"),
+            "cores that the instances are pinned to, in turn, `threads_per_instance` of them each",
+        )
+        .only(FILE_RUNTIMES),
+        key(
+            "batch_sizes",
+            Integers { min: 1, max: 1024 },
+            Means("any size, run as it is"),
+            "batches are filled up to the next of these sizes, each of which is warmed up: for models of any batch size on \
+             runtimes that prepare each size anew",
+        )
+        .only(FILE_RUNTIMES),
         key("base_ms", Number { min: 0.0, max: 60_000.0 }, Is("8.0"), "how long a batch takes by itself")
             .only(&["simulated"]),
         key("per_item_ms", Number { min: 0.0, max: 60_000.0 }, Is("0.5"), "how much longer for each frame in it")
@@ -59,10 +152,10 @@ pub(super) static MODELS: Section = list(
             "instances",
             Or("auto", &Integer { min: 1, max: 256 }),
             Is("\"auto\""),
-            "running copies; `auto`: as many as are useful",
+            "running copies, of `python` worker processes; `auto`: as many as are useful",
         ),
         key("threads_per_instance", Integer { min: 1, max: 256 }, Is("1"), "threads that one copy computes with")
-            .only(FILE_RUNTIMES),
+            .only(LOCAL_RUNTIMES),
         key(
             "batch_size",
             Integer { min: 1, max: 1024 },
@@ -125,7 +218,12 @@ pub(super) static MODELS: Section = list(
         ),
         key("input", Table(&INPUT), Means("all defaults"), "how the model wants its pictures"),
         key("output", Table(&OUTPUT), Means("all defaults"), "how the model's answer is read"),
-        key("parameters", Named, Means("none"), "texts that are handed to the model with every batch"),
+        key(
+            "parameters",
+            Named,
+            Means("none"),
+            "texts that are handed to the model with every batch; of `python` to `load`, or to the function",
+        ),
     ],
 );
 

@@ -61,6 +61,20 @@ pub(super) static VARIABLE: Text = Text {
     },
     delicate: true,
 };
+pub(super) static ENTRY: Text = Text {
+    what: "a module and its class or function, such as \"package.module:Class\"",
+    fits: |text| {
+        let name = |name: &str| {
+            !name.starts_with(|c: char| c.is_ascii_digit())
+                && !name.is_empty()
+                && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+        };
+        text.split_once(':').is_some_and(|(module, object)| {
+            text.len() <= 256 && module.split('.').all(name) && object.split('.').all(name)
+        })
+    },
+    delicate: false,
+};
 pub(super) static SECRET_PATH: Text = Text { what: "a path", fits: PATH.fits, delicate: true };
 
 pub(super) const fn section(path: &'static str, about: &'static str, keys: &'static [Key]) -> Section {

@@ -11,6 +11,7 @@
 //!
 //! Every hand-over moves many frames: a read's worth, a batch's worth, what has gathered.
 
+mod assign;
 mod engine;
 mod feeder;
 mod instance;
@@ -22,6 +23,7 @@ mod version;
 mod watch;
 mod writer;
 
+pub use assign::AssignError;
 pub use engine::{DrainReport, Engine, ModelParts, Parts, SourcePart, StartError};
 pub use models::{ChangeError, ModelState, ModelStatus, ModelStore, NewVersion, Serving};
 pub use shared::Shared;

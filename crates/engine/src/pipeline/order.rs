@@ -1,6 +1,7 @@
 //! A post worker's loop: results of its cameras, in any order, leave in each camera's order for the sinks' buffers.
 //!
-//! Owns the reorder windows of its cameras. Takes what has gathered in its channel at once, so the busier it is the
+//! Owns the reorder windows of its cameras, for each model their own: a camera's frames are under way to one at a time, and
+//! each counts for itself. Takes what has gathered in its channel at once, so the busier it is the
 //! more frames share one hand-over. It never blocks on a sink.
 
 use std::sync::Arc;
@@ -24,7 +25,8 @@ const GATHER_MAX: usize = 1024;
 const SLEEP: Duration = Duration::from_millis(100);
 
 pub(super) fn run(shared: &Shared, results: &Receiver<Vec<Pending>>) {
-    let mut reorder: Reorder<FrameResult> = Reorder::new();
+    let mut windows: Vec<Reorder<FrameResult>> = Vec::new();
+    windows.resize_with(shared.plan.models.len(), Reorder::new);
     let mut ready: Vec<FrameResult> = Vec::new();
     let mut settlements: Vec<Settlement> = Vec::new();
     let mut cameras = shared.cameras.snapshot();
@@ -43,7 +45,11 @@ pub(super) fn run(shared: &Shared, results: &Receiver<Vec<Pending>>) {
             gathered += pendings.len();
             for pending in pendings {
                 let Destination::Camera { ordinal } = pending.to else { continue };
-                if reorder.insert(pending.result.camera, ordinal, pending.result, &mut ready).is_err() {
+                let model = pending.result.served_by.model as usize;
+                let reorder = windows.get_mut(model);
+                let taken =
+                    reorder.map(|reorder| reorder.insert(pending.result.camera, ordinal, pending.result, &mut ready));
+                if !matches!(taken, Some(Ok(()))) {
                     shared.metrics.readers.ledger_violations.fetch_add(1, Ordering::Relaxed);
                 }
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use omma_frame::{Arrival, CameraIndex, DropReason, Fate, Settlement};
 
+use super::assign::Changing;
 use super::engine::SourcePart;
 use super::shared::Shared;
 use crate::batch::Entry;
@@ -115,6 +116,7 @@ impl Reader {
                 .map(|sinks| sinks.iter().map(|sink| share(*sink)).min().unwrap_or(usize::MAX).max(1))
                 .collect(),
         };
+        let mut changing = Changing::default();
         let mut pause = plan.engine.poll_pause_min;
         let mut quiet_since = shared.clock.mono();
         loop {
@@ -125,6 +127,7 @@ impl Reader {
             }
             let heard = settled.len();
             settled.clear();
+            changing.turn(&shared, self.number, &mut shards);
             let phase = shared.lifecycle.phase();
             let mut brought = 0;
             if phase == Phase::Running {

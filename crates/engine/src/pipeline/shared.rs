@@ -52,6 +52,8 @@ pub(super) struct Inbox {
     pub(super) settlements: Mutex<Vec<Settlement>>,
     /// Frames that the reader has admitted and not yet seen settled; it alone writes.
     pub(super) in_flight: AtomicUsize,
+    /// Another model is wanted for some of its cameras.
+    pub(super) reassigned: std::sync::atomic::AtomicBool,
     /// It has seen the drain begin and brings nothing more: from then on `in_flight` only falls.
     pub(super) quiet: std::sync::atomic::AtomicBool,
     /// Its sources have all ended.

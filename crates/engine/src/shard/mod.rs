@@ -22,6 +22,8 @@ struct State {
     waiting_frames_max: u32,
     in_flight_frames_max: u32,
     in_flight: u32,
+    /// Not to be read for the time being.
+    held: bool,
     next_sequence: u64,
     counters: Arc<CameraCounters>,
 }
@@ -87,6 +89,7 @@ impl Shards {
             waiting_frames_max: plan.waiting_frames_max,
             in_flight_frames_max: plan.in_flight_frames_max,
             in_flight: 0,
+            held: false,
             next_sequence: 0,
             counters: self.ledger.counters(camera.index),
         }));
@@ -168,10 +171,32 @@ impl Shards {
         }
     }
 
+    /// Lets a camera deliver nothing, or again.
+    pub fn hold(&mut self, camera: CameraIndex, held: bool) {
+        if let Some(Some(state)) = self.states.get_mut(camera.slot()) {
+            state.held = held;
+        }
+    }
+
+    /// From now on this model looks at the camera's frames, if none of them is under way to another: their order would be
+    /// nobody's.
+    pub fn assign(&mut self, camera: CameraIndex, model: usize) -> bool {
+        match self.states.get_mut(camera.slot()) {
+            Some(Some(state)) if state.in_flight == 0 => {
+                state.model = u32::try_from(model).unwrap_or(u32::MAX);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// How many frames the camera may deliver now.
     #[must_use]
     pub fn room(&self, camera: CameraIndex, pressure: &Pressure) -> usize {
         let Some(Some(state)) = self.states.get(camera.slot()) else { return 0 };
+        if state.held {
+            return 0;
+        }
         if state.delivery != Delivery::Every {
             return self.read_frames_max;
         }

@@ -2,6 +2,7 @@
 //! end. After each one the laws of [`omma_testkit::engine_rig::Running::stop`] hold: the ledger balances, nothing is in
 //! flight, each camera's results are in order and exactly once, and somebody has been told (docs/design/faults.md).
 
+mod assign;
 mod backends;
 mod batches;
 mod direct;

@@ -1,6 +1,8 @@
-//! What is served over HTTP: the pages, the Open Inference Protocol under `/v2`, the practical call under `/v1`.
+//! What is served over HTTP: the pages, the Open Inference Protocol under `/v2`, the practical call and the cameras under
+//! `/v1`.
 
 mod body;
+mod cameras;
 pub mod multipart;
 mod pages;
 mod v1;
@@ -19,7 +21,8 @@ use crate::watched::Watched;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 pub(crate) fn routes(watched: Watched, camera_series_max: usize, api: Arc<Api>) -> Router {
-    pages::routes(watched, camera_series_max)
+    pages::routes(watched.clone(), camera_series_max)
+        .merge(cameras::routes(watched))
         .merge(v2::routes(Arc::clone(&api)))
         .merge(v1::routes(api))
         .fallback(pages::nothing)

@@ -1,0 +1,57 @@
+//! What ONNX Runtime computes with: its execution providers, which a library has or has not been built with.
+//!
+//! A library without the provider that is asked for is refused with a way to get one. ONNX Runtime itself would go on
+//! with the CPU in silence, and people would look for days for what makes their GPU so slow.
+
+use std::fmt;
+
+/// An execution provider of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Provider {
+    #[default]
+    Cpu,
+    Cuda,
+    TensorRt,
+    OpenVino,
+}
+
+impl Provider {
+    pub const ALL: [Self; 4] = [Self::Cpu, Self::Cuda, Self::TensorRt, Self::OpenVino];
+
+    /// The name in configurations and messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
+            Self::OpenVino => "openvino",
+        }
+    }
+
+    /// How a person gets a library that has it.
+    #[must_use]
+    pub const fn install(self) -> &'static str {
+        match self {
+            Self::Cpu => "every library has it",
+            Self::Cuda => {
+                "`pip install onnxruntime-gpu` (with NVIDIA's driver, CUDA and cuDNN beside it) and OMMA_ONNXRUNTIME=the folder \
+                 onnxruntime/capi that it installs"
+            }
+            Self::TensorRt => {
+                "`pip install onnxruntime-gpu tensorrt` (with NVIDIA's driver and CUDA beside it) and OMMA_ONNXRUNTIME=the folder \
+                 onnxruntime/capi that it installs"
+            }
+            Self::OpenVino => {
+                "`pip install onnxruntime-openvino` and OMMA_ONNXRUNTIME=the folder onnxruntime/capi that it installs; or, without \
+                 a provider, runtime = \"openvino\""
+            }
+        }
+    }
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,67 @@
+//! A model in Python: what the configuration and its class say, put together.
+
+use omma_adapters::infer::python::{self, BatchAs, Declared, PythonDevice, PythonModel, PythonOptions};
+use omma_adapters::picture::PictureLimits;
+use omma_config::{self as config, ModelConfig, PythonConfig};
+use omma_engine::picture::{Color, Layout, PictureSpec};
+use omma_engine::tensor::DType;
+
+use super::models::{OpenedModel, finish};
+
+pub(super) fn open(model: &ModelConfig, python: &PythonConfig, limits: PictureLimits) -> Result<OpenedModel, String> {
+    let options = PythonOptions {
+        model: model.name.clone(),
+        interpreter: python.interpreter.clone(),
+        entry: python.entry.clone(),
+        folder: python.folder.clone(),
+        environment: python.environment.clone(),
+        parameters: model.parameters.clone(),
+        device: match python.device {
+            config::PythonDevice::Cpu => PythonDevice::Cpu,
+            config::PythonDevice::Cuda => PythonDevice::Cuda,
+        },
+        batch_as: match python.batch_as {
+            config::BatchAs::Numpy => BatchAs::Numpy,
+            config::BatchAs::Torch => BatchAs::Torch,
+            config::BatchAs::Buffer => BatchAs::Buffer,
+        },
+        threads: python.threads_per_instance,
+        load_timeout: python.load_timeout,
+        deadline: model.deadline,
+        output_bytes_max: python.output_bytes_max,
+    };
+    let PythonModel { model: loaded, picture, why } = python::open(options, |declared| picture(model, declared))?;
+    let mut opened = finish(loaded, picture, &model.output, limits)?;
+    opened.notes.insert(0, why);
+    Ok(opened)
+}
+
+/// What is configured, completed by what the class says; whether the two agree is looked at later.
+fn picture(model: &ModelConfig, declared: &Declared) -> Result<PictureSpec, String> {
+    let word = |name: &str, said: &Option<String>, known: &[&str]| match said.as_deref() {
+        Some(said) if !known.contains(&said) => {
+            Err(format!("its input has {name} = {said:?}, expected {}", known.join(" or ")))
+        }
+        said => Ok(said.map(|said| said == known[0])),
+    };
+    let dtype = word("dtype", &declared.dtype, &["u8", "f32"])?.map(|u8| if u8 { DType::U8 } else { DType::F32 });
+    let layout =
+        word("layout", &declared.layout, &["nchw", "nhwc"])?.map(|nchw| if nchw { Layout::Nchw } else { Layout::Nhwc });
+    let color = match declared.channels {
+        None => None,
+        Some(1) => Some(Color::Gray),
+        Some(3) => Some(Color::Rgb),
+        Some(other) => return Err(format!("its input has {other} channels, expected 1 or 3")),
+    };
+    let mut input = model.input.clone();
+    input.width = input.width.or(declared.width);
+    input.height = input.height.or(declared.height);
+    input.dtype = input.dtype.or(dtype);
+    input.layout = input.layout.or(layout);
+    input.color = input.color.or(color);
+    input.picture(None).filter(|picture| picture.size.width > 0 && picture.size.height > 0).ok_or_else(|| {
+        "the size of its pictures is open: set input.width and input.height, or the class's attribute input = \
+         omma.Input(width, height)"
+            .to_owned()
+    })
+}
