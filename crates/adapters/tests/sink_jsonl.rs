@@ -5,13 +5,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 
 use omma_adapters::sink::jsonl::{Durability, JsonlSink, ModelLabels};
-use omma_engine::cameras::{Camera, CameraPlan};
 use omma_engine::sink::{Retry, Sink};
 use omma_frame::{CameraIndex, DropReason, FrameResult, Outcome, Output};
-use omma_testkit::sink::{Mark, cameras, conformance, outcomes, result};
+use omma_testkit::sink::{Mark, cameras, cameras_out_of_redis, conformance, outcomes, result};
 use serde_json::Value;
 
 fn models() -> Vec<ModelLabels> {
@@ -20,13 +18,6 @@ fn models() -> Vec<ModelLabels> {
 
 fn some(sequences: std::ops::Range<u64>) -> Vec<FrameResult> {
     sequences.map(|n| result(CameraIndex(0), n, Outcome::Inferred(Output::Nothing))).collect()
-}
-
-/// A camera whose frames have entry ids.
-fn out_of_redis(id: &str) -> Vec<Arc<Camera>> {
-    let camera = &cameras(&[id])[0];
-    let plan = CameraPlan { entry_ids: true, ..camera.plan.clone() };
-    vec![Arc::new(Camera { plan, ..**camera })]
 }
 
 fn lines(path: &Path) -> Vec<Value> {
@@ -150,7 +141,7 @@ fn every_kind_of_line_is_what_the_schema_says() {
         dropped
     }));
     sink.publish(&results, &cameras(&["a"])).expect("room");
-    sink.publish(&some(0..1), &out_of_redis("a")).expect("room");
+    sink.publish(&some(0..1), &cameras_out_of_redis(&["a"])).expect("room");
     let (schema, mut documented) = (schema(), BTreeSet::new());
     fields(&schema, "", &mut documented);
     let mut seen = BTreeSet::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use omma_adapters::redis::{Password, RedisOptions};
 use omma_adapters::sink::encode::ModelLabels;
 use omma_adapters::sink::redis::{Form, RedisSink, RedisSinkOptions, ResultNames};
-use omma_engine::cameras::{Camera, Cameras};
+use omma_engine::cameras::Camera;
 use omma_engine::sink::{Retry, Sink, SinkError};
 use omma_frame::{CameraIndex, FrameResult, Outcome, Output, OwnedTensor, Token};
 use omma_testkit::redis_proxy::{Network, Proxy};
@@ -34,13 +34,7 @@ fn sink_of(options: RedisSinkOptions) -> RedisSink {
 
 /// Cameras whose frames come out of Redis, or do not.
 fn cameras(ids: &[&str], entry_ids: bool) -> Arc<Vec<Arc<Camera>>> {
-    let cameras = Cameras::new(4);
-    cameras.add(sink::cameras(ids).iter().map(|camera| {
-        let mut plan = camera.plan.clone();
-        plan.entry_ids = entry_ids;
-        plan
-    }));
-    cameras.snapshot()
+    if entry_ids { sink::cameras_out_of_redis(ids) } else { sink::cameras(ids) }
 }
 
 fn frame(camera: u32, sequence: u64) -> FrameResult {

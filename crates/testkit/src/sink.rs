@@ -54,13 +54,23 @@ pub fn conformance<S: Sink>(mut make: impl FnMut() -> S, mut read_back: impl FnM
 /// A table of cameras for tests of sinks: lossless, model 0, route 0.
 #[must_use]
 pub fn cameras(ids: &[&str]) -> Arc<Vec<Arc<Camera>>> {
+    table(ids, false)
+}
+
+/// The same cameras, their frames' tokens being entry ids of Redis streams.
+#[must_use]
+pub fn cameras_out_of_redis(ids: &[&str]) -> Arc<Vec<Arc<Camera>>> {
+    table(ids, true)
+}
+
+fn table(ids: &[&str], entry_ids: bool) -> Arc<Vec<Arc<Camera>>> {
     let cameras = Cameras::new(32);
     cameras.add(ids.iter().map(|id| CameraPlan {
         id: CameraId::new(id).expect("a camera id"),
         delivery: Delivery::Every,
         model: 0,
         route: 0,
-        entry_ids: false,
+        entry_ids,
         waiting_frames_max: 4,
         in_flight_frames_max: 16,
     }));

@@ -259,7 +259,7 @@ impl Serialize for TimingFields<'_> {
 mod tests {
     use super::*;
     use omma_frame::CameraIndex;
-    use omma_testkit::sink::{cameras, outcomes, result};
+    use omma_testkit::sink::{cameras, cameras_out_of_redis, outcomes, result};
 
     const HEAD: &str = r#"{"v":1,"camera":"gate \"3\"","sequence":7,"captured_at":"2025-12-31T23:59:59.123456789Z","captured_at_ns":1767225599123456789,"size":{"width":640,"height":480},"model":"yolo","model_version":3,"#;
     const TAIL: &str = r#""timing_ms":{"wait":3.0,"prepare":2.0,"infer":7.0,"total":12.0}}"#;
@@ -304,13 +304,10 @@ mod tests {
 
     #[test]
     fn a_frame_out_of_redis_says_which_entry_it_was() {
-        let mut table = cameras(&["a"])[0].plan.clone();
-        table.entry_ids = true;
-        let camera = Camera { index: CameraIndex(0), shard: 0, plan: table };
         let mut result = result(CameraIndex(0), 7, outcomes()[0].clone());
         result.token = omma_frame::Token(1_700_000_000_000, 12);
         let mut out = Vec::new();
-        ResultEncoder::new(vec![]).line(&result, &camera, &mut out);
+        ResultEncoder::new(vec![]).line(&result, &cameras_out_of_redis(&["a"])[0], &mut out);
         let text = String::from_utf8(out).expect("JSON is UTF-8");
         assert!(text.contains(r#""sequence":7,"entry":"1700000000000-12","captured_at""#), "{text}");
     }
