@@ -5,8 +5,9 @@
 //! hold only what installs or builds (`make`, `cargo`, `scripts/`), whose targets, crates and files must be there. No other
 //! block holds commands.
 //!
-//! What the pages take for granted is put in its place: the reader's model is the demo's, the reader's camera a server on
-//! the loopback, and metrics are served on any free port.
+//! What the pages take for granted is put in its place: the reader's model is the demo's, the reader's camera and Redis are
+//! servers on the loopback, and metrics are served on any free port. Without a redis-server, blocks that name one are not
+//! run, which is said.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,20 +15,24 @@ use std::process::Command;
 
 use omma_adapters::picture::encode_jpeg;
 use omma_frame::Size;
+use omma_testkit::redis_server::{RedisServer, RedisSetup};
 use omma_testkit::source_mjpeg_server::{Act, MjpegServer};
 
 const MINUTES_MAX: u32 = 5;
 
 const READERS_MODEL: &str = "yolov8n.onnx";
 const READERS_CAMERA: &str = "http://10.0.0.7/video.mjpg";
+const READERS_REDIS: &str = "redis://127.0.0.1:6379";
 
 /// Stops `omma run` with SIGINT once there are results, and ends as it does.
 const LIVE: &str = r#"
 omma() {
   if [ "$1" != run ]; then command omma "$@"; return; fi
+  redis-cli -u $REDIS DEL omma:results:cam-0000 > /dev/null 2>&1 || true
   command omma "$@" &
   local run=$!
-  until [ -s results.jsonl ] || ! kill -0 $run; do sleep 0.1; done
+  until [ -s results.jsonl ] || redis-cli -u $REDIS EXISTS omma:results:cam-0000 2>/dev/null | grep -q 1 \
+    || ! kill -0 $run; do sleep 0.1; done
   kill -INT $run
   wait $run
 }
@@ -93,11 +98,11 @@ fn camera() -> MjpegServer {
 }
 
 /// A page's file, with what only its reader has replaced.
-fn write(folder: &Path, name: &str, text: &str, camera: &MjpegServer) {
+fn write(folder: &Path, name: &str, text: &str, camera: &MjpegServer, redis: &str) {
     if text.contains(READERS_MODEL) {
         fs::copy(root().join("models/detector/omma-demo.onnx"), folder.join(READERS_MODEL)).expect("the demo's model");
     }
-    let mut text = text.replace(READERS_CAMERA, &camera.url("/video.mjpg"));
+    let mut text = text.replace(READERS_CAMERA, &camera.url("/video.mjpg")).replace(READERS_REDIS, redis);
     if !text.contains("[engine]") {
         text.insert_str(0, "engine = { http = \"127.0.0.1:0\" }\n");
     }
@@ -135,14 +140,20 @@ fn every_command_in_the_documentation_runs() {
     let path = std::env::var("PATH").expect("a PATH");
     let path = format!("{}:{path}", binary.parent().expect("a folder").display());
     let camera = camera();
+    let server = RedisServer::start(&RedisSetup::default());
+    let redis = server.as_ref().map(RedisServer::url).unwrap_or_default();
     let mut ran = 0;
     for page in pages() {
         let text = fs::read_to_string(&page).expect("a page");
+        if let Some(server) = &server {
+            server.client().ok(&["FLUSHALL"]);
+        }
         let folder = tempfile::tempdir().expect("a folder");
         for block in blocks(&text) {
             let place = format!("{}:{}", page.display(), block.line);
             match block.info.split_whitespace().collect::<Vec<_>>().as_slice() {
-                ["toml", name] => write(folder.path(), name, &block.text, &camera),
+                ["toml", name] => write(folder.path(), name, &block.text, &camera, &redis),
+                ["sh", "run", ..] if server.is_none() && block.text.contains(READERS_REDIS) => {}
                 ["sh", "run"] | ["sh", "run", "live"] => {
                     let prelude = if block.info.ends_with("live") { LIVE } else { "" };
                     let output = Command::new("timeout")
@@ -152,10 +163,11 @@ fn every_command_in_the_documentation_runs() {
                             "-euo",
                             "pipefail",
                             "-c",
-                            &format!("{prelude}{}", block.text),
+                            &format!("{prelude}{}", block.text.replace(READERS_REDIS, &redis)),
                         ])
                         .current_dir(folder.path())
                         .env("PATH", &path)
+                        .env("REDIS", &redis)
                         .output()
                         .expect("bash runs");
                     let said = String::from_utf8_lossy(&output.stderr);

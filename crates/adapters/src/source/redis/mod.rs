@@ -152,6 +152,7 @@ pub struct RedisSource {
     settled: Vec<Settled>,
     errors: VecDeque<SourceError>,
     found: Vec<CameraIndex>,
+    resumed: Vec<CameraIndex>,
     /// The next request may be posted from then on; `None`: one is on its way.
     due: Option<Instant>,
     pause: Duration,
@@ -191,6 +192,7 @@ impl RedisSource {
             settled: Vec::new(),
             errors: VecDeque::new(),
             found: Vec::new(),
+            resumed: Vec::new(),
             due: Some(now),
             pause: options.poll_min,
             rooms: Vec::new(),
@@ -259,7 +261,7 @@ impl RedisSource {
 
     /// Takes in what the worker has brought.
     fn take(&mut self, reply: Reply) {
-        let Reply { arrivals, found, lost_shards, errors, more, mut rooms, mut settled } = reply;
+        let Reply { arrivals, found, lost_shards, resumed_shards, errors, more, mut rooms, mut settled } = reply;
         for (camera, shard) in found {
             self.know(camera, shard);
             self.found.push(camera);
@@ -280,6 +282,10 @@ impl RedisSource {
                 }
                 !lost
             });
+        }
+        if !resumed_shards.is_empty() {
+            let resumed = self.cameras.iter().filter(|known| resumed_shards.contains(&known.shard));
+            self.resumed.extend(resumed.map(|known| known.camera));
         }
         let brought = !arrivals.is_empty();
         for (place, arrival) in arrivals {
@@ -384,6 +390,10 @@ impl Source for RedisSource {
 
     fn found(&mut self) -> Vec<CameraIndex> {
         std::mem::take(&mut self.found)
+    }
+
+    fn resumed(&mut self) -> Vec<CameraIndex> {
+        std::mem::take(&mut self.resumed)
     }
 
     fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError> {
