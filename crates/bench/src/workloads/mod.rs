@@ -2,6 +2,7 @@
 
 mod batcher;
 mod engine;
+mod gpu;
 mod latency;
 mod model;
 mod reloads;
@@ -34,6 +35,8 @@ pub enum Name {
     Soak,
     /// 1080p raw RGB by handle against bytes through Redis, the transport alone.
     Shm,
+    /// A PyTorch detector on a GPU, in Python workers and in a Triton.
+    Gpu,
 }
 
 impl Name {
@@ -47,6 +50,7 @@ impl Name {
             Self::Reloads => "reloads",
             Self::Soak => "soak",
             Self::Shm => "shm",
+            Self::Gpu => "gpu",
         }
     }
 }
@@ -55,6 +59,8 @@ pub struct Options {
     pub quick: bool,
     pub minutes: f64,
     pub model: PathBuf,
+    pub python: PathBuf,
+    pub triton: Option<String>,
 }
 
 impl Options {
@@ -80,5 +86,6 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Reloads => reloads::run(options),
         Name::Soak => soak::run(options),
         Name::Shm => shm::run(options),
+        Name::Gpu => gpu::run(options),
     }
 }
