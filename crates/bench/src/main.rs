@@ -1,10 +1,12 @@
 //! `omma-bench NAME [--json] [--quick] [--report]`: workloads that measure omma, each against a yardstick in the same run.
 
+mod callers;
 mod figures;
 mod load;
 mod machine;
 mod redis;
 mod rig;
+mod triton;
 mod usage;
 mod workloads;
 

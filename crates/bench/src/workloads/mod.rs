@@ -8,6 +8,8 @@ mod reloads;
 mod scaling;
 mod shm;
 mod soak;
+mod triton_batching;
+mod triton_transport;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,6 +36,10 @@ pub enum Name {
     Soak,
     /// 1080p raw RGB by handle against bytes through Redis, the transport alone.
     Shm,
+    /// omma's batcher in front of a real Triton against Triton's own dynamic batcher.
+    TritonBatching,
+    /// Batches in memory shared with a real Triton against a client with nothing around it.
+    TritonTransport,
 }
 
 impl Name {
@@ -47,6 +53,8 @@ impl Name {
             Self::Reloads => "reloads",
             Self::Soak => "soak",
             Self::Shm => "shm",
+            Self::TritonBatching => "triton-batching",
+            Self::TritonTransport => "triton-transport",
         }
     }
 }
@@ -80,5 +88,7 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Reloads => reloads::run(options),
         Name::Soak => soak::run(options),
         Name::Shm => shm::run(options),
+        Name::TritonBatching => triton_batching::run(options),
+        Name::TritonTransport => triton_transport::run(options),
     }
 }
