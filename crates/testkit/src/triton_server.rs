@@ -91,10 +91,13 @@ impl TritonServer {
         format!("http://127.0.0.1:{}", self.http)
     }
 
-    /// kill -9.
+    /// kill -9, of its models' processes too: one that was just starting would not notice that its server is gone.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
+            // SAFETY: a call without pointers; the group is the server's own, and it is not yet waited for.
+            unsafe {
+                libc::kill(-(child.id() as i32), libc::SIGKILL);
+            }
             let _ = child.wait();
         }
     }
@@ -166,7 +169,7 @@ impl TritonServer {
         command.env("HTTP_PORT", self.http.to_string());
         command.env("GRPC_PORT", self.grpc.to_string());
         command.env("METRICS_PORT", self.metrics.to_string());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
         // SAFETY: one system call that is allowed between fork and exec. A test that is killed takes its server along.
         unsafe {
             command.pre_exec(|| {
@@ -186,7 +189,7 @@ impl TritonServer {
             }
             let child = self.child.as_mut().expect("it was started");
             if child.try_wait().expect("a child can be asked").is_some() {
-                self.child = None;
+                self.kill();
                 return false;
             }
             std::thread::sleep(Duration::from_millis(1));
