@@ -99,7 +99,23 @@ impl TritonServer {
                 libc::kill(-(child.id() as i32), libc::SIGKILL);
             }
             let _ = child.wait();
+            self.sweep();
         }
+    }
+
+    /// What the server and its models shared lies around once they are killed.
+    fn sweep(&self) {
+        let ours = |name: &str| name.starts_with(&self.region());
+        for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(ours) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// How the names of the memory begin that it shares with its models.
+    fn region(&self) -> String {
+        format!("omma-triton-{}-{}-", std::process::id(), self.grpc)
     }
 
     /// SIGSTOP: it keeps its connections and answers nobody.
@@ -166,6 +182,7 @@ impl TritonServer {
         let mut command = Command::new(script());
         command.arg("run").arg(root().join("models/triton")).arg("--model-control-mode=explicit");
         command.args(self.models.iter().map(|model| format!("--load-model={model}")));
+        command.arg(format!("--backend-config=python,shm-region-prefix-name={}", self.region()));
         command.env("HTTP_PORT", self.http.to_string());
         command.env("GRPC_PORT", self.grpc.to_string());
         command.env("METRICS_PORT", self.metrics.to_string());
@@ -189,7 +206,7 @@ impl TritonServer {
             }
             let child = self.child.as_mut().expect("it was started");
             if child.try_wait().expect("a child can be asked").is_some() {
-                self.kill();
+                self.child = None;
                 return false;
             }
             std::thread::sleep(Duration::from_millis(1));
