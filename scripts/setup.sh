@@ -2,8 +2,8 @@
 # Installs what omma's build, demo and tests need and is not there yet, and says what it installs.
 #
 #   scripts/setup.sh build      compiler, cmake and nasm, for the JPEG decoder (Debian packages)
-#   scripts/setup.sh test       cargo-nextest, the test runner, redis-server (Debian package), and a Python with numpy in
-#                               the user's cache folder, for the tests of models in Python
+#   scripts/setup.sh test       cargo-nextest, the test runner, redis-server (Debian package), and in the user's cache
+#                               folder a Python with numpy, for the tests of models in Python, and a tritonserver
 #   scripts/setup.sh deny       cargo-deny, which checks the dependencies' licences and sources
 #   scripts/setup.sh fuzz       cargo-fuzz, and the C++ compiler that its runtime is built with
 #   scripts/setup.sh runtimes   ONNX Runtime and OpenVINO, out of their PyPI wheels, into the user's cache folder
@@ -133,6 +133,13 @@ python_environment() {
   touch "$folder/numpy-$NUMPY_VERSION"
 }
 
+triton() {
+  "$(dirname "$0")/triton.sh" installed && return
+  command -v python3 >/dev/null || packages python3 python3-venv
+  python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
+  "$(dirname "$0")/triton.sh" install || die "tritonserver could not be installed"
+}
+
 [ $# -gt 0 ] || die "expected one or more of: build, test, deny, fuzz, runtimes"
 for part in "$@"; do
   case "$part" in
@@ -142,6 +149,8 @@ for part in "$@"; do
       command -v redis-server >/dev/null || packages redis-server
       # A producer of frame handles, models in Python and the package in python/ are tested with it.
       python_environment
+      # Tests of models on servers; there is one for x86-64 only.
+      [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ] || triton
       ;;
     deny) tool cargo-deny "which checks the dependencies' licences and sources" ;;
     fuzz)

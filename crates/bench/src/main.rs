@@ -1,11 +1,13 @@
 //! `omma-bench NAME [--json] [--quick] [--report]`: workloads that measure omma, each against a yardstick in the same run.
 
+mod callers;
 mod figures;
 mod gpu;
 mod load;
 mod machine;
 mod redis;
 mod rig;
+mod triton;
 mod usage;
 mod workloads;
 

@@ -6,7 +6,8 @@
 //! block holds commands.
 //!
 //! What the pages take for granted is put in its place: the reader's model is the demo's, the reader's camera a server on
-//! the loopback, and metrics are served on any free port.
+//! the loopback, the reader's Triton one of the test's own (without one its page is passed over), and metrics are served on
+//! any free port.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +16,12 @@ use std::process::Command;
 use omma_adapters::picture::encode_jpeg;
 use omma_frame::Size;
 use omma_testkit::source_mjpeg_server::{Act, MjpegServer};
+use omma_testkit::triton_server::TritonServer;
 
 const MINUTES_MAX: u32 = 5;
 
 const READERS_MODEL: &str = "yolov8n.onnx";
+const READERS_TRITON: &str = "grpc://127.0.0.1:8001";
 const READERS_CAMERA: &str = "http://10.0.0.7/video.mjpg";
 
 /// Stops `omma run` with SIGINT once there are results, and ends as it does.
@@ -93,11 +96,14 @@ fn camera() -> MjpegServer {
 }
 
 /// A page's file, with what only its reader has replaced.
-fn write(folder: &Path, name: &str, text: &str, camera: &MjpegServer) {
+fn write(folder: &Path, name: &str, text: &str, camera: &MjpegServer, triton: Option<&TritonServer>) {
     if text.contains(READERS_MODEL) {
         fs::copy(root().join("models/detector/omma-demo.onnx"), folder.join(READERS_MODEL)).expect("the demo's model");
     }
     let mut text = text.replace(READERS_CAMERA, &camera.url("/video.mjpg"));
+    if let Some(triton) = triton {
+        text = text.replace(READERS_TRITON, &triton.grpc());
+    }
     if !text.contains("[engine]") {
         text.insert_str(0, "engine = { http = \"127.0.0.1:0\" }\n");
     }
@@ -139,10 +145,18 @@ fn every_command_in_the_documentation_runs() {
     for page in pages() {
         let text = fs::read_to_string(&page).expect("a page");
         let folder = tempfile::tempdir().expect("a folder");
-        for block in blocks(&text) {
+        let blocks = blocks(&text);
+        let asks_triton = |block: &Block| block.info.starts_with("toml") && block.text.contains(READERS_TRITON);
+        let triton = if blocks.iter().any(asks_triton) {
+            let Some(server) = TritonServer::start(&["statistics_u8"]) else { continue };
+            Some(server)
+        } else {
+            None
+        };
+        for block in blocks {
             let place = format!("{}:{}", page.display(), block.line);
             match block.info.split_whitespace().collect::<Vec<_>>().as_slice() {
-                ["toml", name] => write(folder.path(), name, &block.text, &camera),
+                ["toml", name] => write(folder.path(), name, &block.text, &camera, triton.as_ref()),
                 ["sh", "run"] | ["sh", "run", "live"] => {
                     let prelude = if block.info.ends_with("live") { LIVE } else { "" };
                     let output = Command::new("timeout")

@@ -9,6 +9,8 @@ mod reloads;
 mod scaling;
 mod shm;
 mod soak;
+mod triton_batching;
+mod triton_transport;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +39,10 @@ pub enum Name {
     Shm,
     /// A PyTorch detector on a GPU, in Python workers and in a Triton.
     Gpu,
+    /// omma's batcher in front of a real Triton against Triton's own dynamic batcher.
+    TritonBatching,
+    /// Batches in memory shared with a real Triton against a client with nothing around it.
+    TritonTransport,
 }
 
 impl Name {
@@ -51,6 +57,8 @@ impl Name {
             Self::Soak => "soak",
             Self::Shm => "shm",
             Self::Gpu => "gpu",
+            Self::TritonBatching => "triton-batching",
+            Self::TritonTransport => "triton-transport",
         }
     }
 }
@@ -87,5 +95,7 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Soak => soak::run(options),
         Name::Shm => shm::run(options),
         Name::Gpu => gpu::run(options),
+        Name::TritonBatching => triton_batching::run(options),
+        Name::TritonTransport => triton_transport::run(options),
     }
 }
