@@ -3,6 +3,7 @@
 mod figures;
 mod load;
 mod machine;
+mod perf;
 mod redis;
 mod rig;
 mod usage;

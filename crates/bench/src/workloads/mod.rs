@@ -1,9 +1,11 @@
 //! The workloads, by name. Each adds its figures run by run and says what it is held to.
 
 mod batcher;
+mod direct;
 mod engine;
 mod latency;
 mod model;
+mod python;
 mod reloads;
 mod scaling;
 mod shm;
@@ -34,6 +36,10 @@ pub enum Name {
     Soak,
     /// 1080p raw RGB by handle against bytes through Redis, the transport alone.
     Shm,
+    /// One Python worker whose model looks at nothing: frames per second, and what a call costs.
+    Python,
+    /// Direct requests: latency idle and beside cameras, throughput by perf_analyzer beside a real Triton.
+    Direct,
 }
 
 impl Name {
@@ -47,6 +53,8 @@ impl Name {
             Self::Reloads => "reloads",
             Self::Soak => "soak",
             Self::Shm => "shm",
+            Self::Python => "python",
+            Self::Direct => "direct",
         }
     }
 }
@@ -80,5 +88,7 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Reloads => reloads::run(options),
         Name::Soak => soak::run(options),
         Name::Shm => shm::run(options),
+        Name::Python => python::run(options),
+        Name::Direct => direct::run(options),
     }
 }
