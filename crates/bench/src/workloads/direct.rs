@@ -22,6 +22,7 @@ use omma_frame::Size;
 use omma_protocol::wire::grpc_inference_service_client::GrpcInferenceServiceClient;
 use omma_protocol::wire::{ModelInferRequest, model_infer_request::InferInputTensor};
 use omma_server::{ApiLimits, Server, ServerOptions, Watched};
+use tonic::transport::Endpoint;
 
 use super::Options;
 use crate::figures::Figures;
@@ -178,8 +179,9 @@ impl Stand {
 
 /// How long each request took.
 async fn ask(at: SocketAddr, spec: &PictureSpec, span: Duration) -> Result<Vec<Duration>, String> {
-    let connected = GrpcInferenceServiceClient::connect(format!("http://{at}")).await;
-    let mut client = connected.map_err(|error| format!("no connection: {error}"))?;
+    let endpoint = Endpoint::from_shared(format!("http://{at}")).map_err(|error| error.to_string())?;
+    let channel = endpoint.connect().await.map_err(|error| format!("no connection: {error}"))?;
+    let mut client = GrpcInferenceServiceClient::new(channel);
     let [height, width, channels] = [spec.size.height, spec.size.width, spec.color.channels() as u32].map(i64::from);
     let shape = match spec.layout {
         Layout::Nchw => vec![1, channels, height, width],

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use omma_adapters::infer::python::{BatchAs, PythonDevice, PythonModel, PythonOptions, open};
 use omma_engine::cameras::Delivery;
-use omma_engine::infer::backend::{Backend, BatchInput, Opener, Origin, Reply};
+use omma_engine::infer::backend::{BatchInput, Opener, Origin, Reply};
 use omma_engine::picture::{Color, Layout, PictureSpec, Resize};
 use omma_engine::plan::{BatchPlan, Mode};
 use omma_engine::tensor::{BatchTensor, DType, TensorView};
