@@ -3,6 +3,7 @@
 mod batcher;
 mod direct;
 mod engine;
+mod gpu;
 mod latency;
 mod model;
 mod python;
@@ -40,6 +41,8 @@ pub enum Name {
     Python,
     /// Direct requests: latency idle and beside cameras, throughput by perf_analyzer beside a real Triton.
     Direct,
+    /// A PyTorch detector on a GPU, in Python workers and in a Triton.
+    Gpu,
 }
 
 impl Name {
@@ -55,6 +58,7 @@ impl Name {
             Self::Shm => "shm",
             Self::Python => "python",
             Self::Direct => "direct",
+            Self::Gpu => "gpu",
         }
     }
 }
@@ -63,6 +67,8 @@ pub struct Options {
     pub quick: bool,
     pub minutes: f64,
     pub model: PathBuf,
+    pub python: PathBuf,
+    pub triton: Option<String>,
 }
 
 impl Options {
@@ -90,5 +96,6 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Shm => shm::run(options),
         Name::Python => python::run(options),
         Name::Direct => direct::run(options),
+        Name::Gpu => gpu::run(options),
     }
 }
