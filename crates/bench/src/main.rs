@@ -5,6 +5,7 @@ mod figures;
 mod gpu;
 mod load;
 mod machine;
+mod perf;
 mod redis;
 mod rig;
 mod triton;

@@ -1,10 +1,12 @@
 //! The workloads, by name. Each adds its figures run by run and says what it is held to.
 
 mod batcher;
+mod direct;
 mod engine;
 mod gpu;
 mod latency;
 mod model;
+mod python;
 mod reloads;
 mod scaling;
 mod shm;
@@ -37,6 +39,10 @@ pub enum Name {
     Soak,
     /// 1080p raw RGB by handle against bytes through Redis, the transport alone.
     Shm,
+    /// One Python worker whose model looks at nothing: frames per second, and what a call costs.
+    Python,
+    /// Direct requests: latency idle and beside cameras, throughput by perf_analyzer beside a real Triton.
+    Direct,
     /// A PyTorch detector on a GPU, in Python workers and in a Triton.
     Gpu,
     /// omma's batcher in front of a real Triton against Triton's own dynamic batcher.
@@ -56,6 +62,8 @@ impl Name {
             Self::Reloads => "reloads",
             Self::Soak => "soak",
             Self::Shm => "shm",
+            Self::Python => "python",
+            Self::Direct => "direct",
             Self::Gpu => "gpu",
             Self::TritonBatching => "triton-batching",
             Self::TritonTransport => "triton-transport",
@@ -94,6 +102,8 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Reloads => reloads::run(options),
         Name::Soak => soak::run(options),
         Name::Shm => shm::run(options),
+        Name::Python => python::run(options),
+        Name::Direct => direct::run(options),
         Name::Gpu => gpu::run(options),
         Name::TritonBatching => triton_batching::run(options),
         Name::TritonTransport => triton_transport::run(options),
