@@ -1,9 +1,15 @@
 //! The workloads, by name. Each adds its figures run by run and says what it is held to.
 
 mod batcher;
+mod cameras;
+mod decode;
 mod engine;
+mod handles;
 mod latency;
 mod model;
+mod redis;
+mod redis_latency;
+mod redis_soak;
 mod reloads;
 mod scaling;
 mod shm;
@@ -34,6 +40,18 @@ pub enum Name {
     Soak,
     /// 1080p raw RGB by handle against bytes through Redis, the transport alone.
     Shm,
+    /// 1,000 cameras, 40 KB JPEGs through Redis and back, against a do-nothing reader and the Python pipeline's figure.
+    Redis,
+    /// The same at 5,000 a second: milliseconds from XADD to result.
+    RedisLatency,
+    /// 1,000 cameras by frame handle through Redis, against a do-nothing reader.
+    Handles,
+    /// 10,000 cameras by frame handle at 50,000 a second, against 1,000 cameras.
+    Cameras,
+    /// 1,000 cameras through Redis with real decoding, against decoding alone.
+    Decode,
+    /// Half an hour of frames through Redis: growth of memory, drift of latency.
+    RedisSoak,
 }
 
 impl Name {
@@ -47,13 +65,20 @@ impl Name {
             Self::Reloads => "reloads",
             Self::Soak => "soak",
             Self::Shm => "shm",
+            Self::Redis => "redis",
+            Self::RedisLatency => "redis-latency",
+            Self::Handles => "handles",
+            Self::Cameras => "cameras",
+            Self::Decode => "decode",
+            Self::RedisSoak => "redis-soak",
         }
     }
 }
 
 pub struct Options {
     pub quick: bool,
-    pub minutes: f64,
+    /// How long a soak lasts; `None`: as long as it usually does.
+    pub minutes: Option<f64>,
     pub model: PathBuf,
 }
 
@@ -80,5 +105,11 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Reloads => reloads::run(options),
         Name::Soak => soak::run(options),
         Name::Shm => shm::run(options),
+        Name::Redis => redis::run(options),
+        Name::RedisLatency => redis_latency::run(options),
+        Name::Handles => handles::run(options),
+        Name::Cameras => cameras::run(options),
+        Name::Decode => decode::run(options),
+        Name::RedisSoak => redis_soak::run(options),
     }
 }
