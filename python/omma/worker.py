@@ -43,8 +43,10 @@ def receive(control: socket.socket, size: int) -> Tuple[bytes, Optional[int]]:
 class Regions:
     """The input memories that omma has shown, and arrays over them."""
 
-    def __init__(self, batch_as: str) -> None:
+    def __init__(self, batch_as: str, device: str) -> None:
         self.batch_as = batch_as
+        self.pins = batch_as == "torch" and device == "cuda"
+        self.pinned: Dict[int, int] = {}
         self.maps: Dict[int, mmap.mmap] = {}
         self.arrays: Dict[Tuple[int, int, int, Tuple[int, ...]], Any] = {}
 
@@ -55,8 +57,26 @@ class Regions:
             self.maps[region] = mmap.mmap(descriptor, size, access=access)
         finally:
             os.close(descriptor)
+        if self.pins:
+            self.pin(region, size)
+
+    def pin(self, region: int, size: int) -> None:
+        """Locks the pages, so that the GPU fetches a batch itself, without a copy on the way and while the CPU goes on.
+
+        Where that is refused (a limit on locked memory), batches are copied as from any other memory.
+        """
+        import torch
+
+        address = torch.frombuffer(self.maps[region], dtype=torch.uint8, count=1).data_ptr()
+        if int(torch.cuda.cudart().cudaHostRegister(address, size, 0)) == 0:
+            self.pinned[region] = address
 
     def forget(self, region: int) -> None:
+        address = self.pinned.pop(region, None)
+        if address is not None:
+            import torch
+
+            torch.cuda.cudart().cudaHostUnregister(address)
         # Unmapped when the last array over it is gone; who keeps one keeps the memory.
         self.maps.pop(region, None)
         for key in [key for key in self.arrays if key[0] == region]:
@@ -293,7 +313,7 @@ def load(control: socket.socket) -> Tuple[Model, Regions]:
         "executable": sys.executable,
     }
     control.send(json.dumps(described).encode())
-    return model, Regions(request["batch_as"])
+    return model, Regions(request["batch_as"], request["device"])
 
 
 def refuse(control: socket.socket, problem: str) -> None:

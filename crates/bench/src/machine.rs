@@ -13,6 +13,8 @@ pub struct Machine {
     pub kernel: String,
     /// The load average of the last minute when the measurement began: a busy machine measures itself.
     pub load_1min: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
 }
 
 impl Machine {
@@ -29,6 +31,7 @@ impl Machine {
             memory_mib: kib.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load_1min: read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
+            gpu: crate::gpu::name(),
         }
     }
 }
@@ -36,7 +39,9 @@ impl Machine {
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gib = self.memory_mib as f64 / 1024.0;
-        write!(f, "{} x {}, {gib:.0} GiB, Linux {}, load {:.2}", self.cores, self.cpu, self.kernel, self.load_1min)
+        let gpu = self.gpu.iter().map(|gpu| format!("{gpu}, ")).collect::<String>();
+        write!(f, "{gpu}{} x {}, {gib:.0} GiB, ", self.cores, self.cpu)?;
+        write!(f, "Linux {}, load {:.2}", self.kernel, self.load_1min)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `omma-bench NAME [--json] [--quick] [--report]`: workloads that measure omma, each against a yardstick in the same run.
 
 mod figures;
+mod gpu;
 mod load;
 mod machine;
 mod redis;
@@ -41,6 +42,12 @@ struct Arguments {
     /// The ONNX model of the workloads that run one (see models/yolov8n_random.py).
     #[arg(long, default_value = "models/yolov8n_random.onnx")]
     model: std::path::PathBuf,
+    /// The Python of workloads that run models in Python.
+    #[arg(long, default_value = "python3")]
+    python: std::path::PathBuf,
+    /// A Triton that runs models/torch_detector/triton, for the workload gpu: grpc://127.0.0.1:8001.
+    #[arg(long)]
+    triton: Option<String>,
 }
 
 fn main() -> std::process::ExitCode {
@@ -57,22 +64,19 @@ fn main() -> std::process::ExitCode {
             }
         };
     }
-    let arguments = Arguments::parse();
-    let options = workloads::Options {
-        quick: arguments.quick,
-        minutes: arguments.minutes.or(arguments.soak.map(|hours| hours * 60.0)),
-        model: arguments.model,
-    };
-    let figures = match workloads::run(arguments.name, &options) {
+    let Arguments { name, json, quick, report: saves, minutes, soak, model, python, triton } = Arguments::parse();
+    let minutes = minutes.or(soak.map(|hours| hours * 60.0));
+    let options = workloads::Options { quick, minutes, model, python, triton };
+    let figures = match workloads::run(name, &options) {
         Ok(figures) => figures,
         Err(message) => {
             say(&format!("omma-bench: {message}"));
             return std::process::ExitCode::FAILURE;
         }
     };
-    let report = figures::Report::new(arguments.name.as_str(), figures);
-    print(&if arguments.json { report.to_json() } else { report.to_table() });
-    if arguments.report {
+    let report = figures::Report::new(name.as_str(), figures);
+    print(&if json { report.to_json() } else { report.to_table() });
+    if saves {
         match report.save() {
             Ok(path) => say(&format!("saved {}", path.display())),
             Err(error) => {

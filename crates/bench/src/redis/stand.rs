@@ -210,9 +210,6 @@ impl Stand {
             counted.lost += sent.saturating_sub(results);
             counted.repeated += results.saturating_sub(sent);
             counted.silent += u64::from(sent > 0 && results == 0);
-            if sent != results {
-                eprintln!("DEBUG camera {camera} sent {sent} results {results}");
-            }
         }
         Ok(counted)
     }

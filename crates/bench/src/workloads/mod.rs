@@ -4,6 +4,7 @@ mod batcher;
 mod cameras;
 mod decode;
 mod engine;
+mod gpu;
 mod handles;
 mod latency;
 mod model;
@@ -52,6 +53,8 @@ pub enum Name {
     Decode,
     /// Half an hour of frames through Redis: growth of memory, drift of latency.
     RedisSoak,
+    /// A PyTorch detector on a GPU, in Python workers and in a Triton.
+    Gpu,
 }
 
 impl Name {
@@ -71,6 +74,7 @@ impl Name {
             Self::Cameras => "cameras",
             Self::Decode => "decode",
             Self::RedisSoak => "redis-soak",
+            Self::Gpu => "gpu",
         }
     }
 }
@@ -80,6 +84,8 @@ pub struct Options {
     /// How long a soak lasts; `None`: as long as it usually does.
     pub minutes: Option<f64>,
     pub model: PathBuf,
+    pub python: PathBuf,
+    pub triton: Option<String>,
 }
 
 impl Options {
@@ -111,5 +117,6 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Cameras => cameras::run(options),
         Name::Decode => decode::run(options),
         Name::RedisSoak => redis_soak::run(options),
+        Name::Gpu => gpu::run(options),
     }
 }
