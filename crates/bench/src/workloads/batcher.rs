@@ -112,7 +112,9 @@ fn engine() -> Result<Engine, String> {
     let rig = Rig {
         cameras: 1,
         delivery: Delivery::Every,
+        waiting_frames_max: 2,
         in_flight_frames_max: 1,
+        entry_ids: false,
         mode: Mode::Async,
         instances: Some(1),
         batch: plan(),
