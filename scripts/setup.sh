@@ -2,11 +2,13 @@
 # Installs what omma's build, demo and tests need and is not there yet, and says what it installs.
 #
 #   scripts/setup.sh build      compiler, cmake and nasm, for the JPEG decoder (Debian packages)
-#   scripts/setup.sh test       cargo-nextest, the test runner, redis-server (Debian package), and a Python with numpy in
-#                               the user's cache folder, for the tests of models in Python
+#   scripts/setup.sh test       cargo-nextest, the test runner, redis-server (Debian package), and in the user's cache
+#                               folder a Python with numpy, redis and tritonclient, for the tests of models and clients
+#                               in Python, and a tritonserver
 #   scripts/setup.sh deny       cargo-deny, which checks the dependencies' licences and sources
 #   scripts/setup.sh fuzz       cargo-fuzz, and the C++ compiler that its runtime is built with
 #   scripts/setup.sh runtimes   ONNX Runtime and OpenVINO, out of their PyPI wheels, into the user's cache folder
+#   scripts/setup.sh perf       perf_analyzer, out of a PyPI wheel, and the Triton that omma is measured against
 #
 # Idempotent: with everything there it looks and returns, in well under a second.
 # Nothing is put anywhere but Debian's package database, ~/.cargo/bin and the cache folder.
@@ -14,7 +16,9 @@ set -euo pipefail
 
 ONNXRUNTIME_VERSION=1.32.0
 OPENVINO_VERSION=2026.4.1
-NUMPY_VERSION=2.3.5
+PERF_ANALYZER_VERSION=2.51.0
+# What the tests' Python holds; numpy is what models in Python need, the others are clients that omma is tested with.
+PYTHON_PACKAGES=("numpy==2.3.5" "redis==8.1.0" "tritonclient[grpc,http]==2.73.0")
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/omma/runtimes"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -122,26 +126,57 @@ runtimes() {
 
 # A virtual environment of its own: the machine's Python and its packages stay as they are.
 python_environment() {
-  local folder="${XDG_CACHE_HOME:-$HOME/.cache}/omma/python"
-  if [ -e "$folder/numpy-$NUMPY_VERSION" ] && [ -x "$folder/bin/python" ]; then return; fi
+  local folder="${XDG_CACHE_HOME:-$HOME/.cache}/omma/python" marker
+  marker="$folder/complete-$(printf '%s\n' "${PYTHON_PACKAGES[@]}" | cksum | cut -d ' ' -f 1)"
+  if [ -e "$marker" ] && [ -x "$folder/bin/python" ]; then return; fi
   command -v python3 >/dev/null || packages python3 python3-venv
   python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
-  say "making a Python with numpy $NUMPY_VERSION in $folder"
-  python3 -m venv --clear "$folder" || die "no virtual environment could be made in $folder"
-  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: "numpy==$NUMPY_VERSION" ||
-    die "numpy $NUMPY_VERSION could not be installed into $folder (it needs Python 3.11 or newer)"
-  touch "$folder/numpy-$NUMPY_VERSION"
+  say "making a Python with ${PYTHON_PACKAGES[*]} in $folder"
+  python3 -m venv "$folder" || die "no virtual environment could be made in $folder"
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: "${PYTHON_PACKAGES[@]}" ||
+    die "${PYTHON_PACKAGES[*]} could not be installed into $folder (they need Python 3.11 or newer)"
+  touch "$marker"
 }
 
-[ $# -gt 0 ] || die "expected one or more of: build, test, deny, fuzz, runtimes"
+triton() {
+  "$(dirname "$0")/triton.sh" installed && return
+  command -v python3 >/dev/null || packages python3 python3-venv
+  python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
+  "$(dirname "$0")/triton.sh" install || die "tritonserver could not be installed"
+}
+
+# The binary is linked with two libraries that lie in Triton's wheel, under names of their own there.
+perf_analyzer() {
+  local folder="$CACHE/perf_analyzer-$PERF_ANALYZER_VERSION" library found
+  [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || die "there is no perf_analyzer for $(uname -s) on $(uname -m)"
+  "$(dirname "$0")/triton.sh" install
+  wheel tritonclient "$PERF_ANALYZER_VERSION" manylinux1_x86_64 \
+    c485bb0123bdf310f90bc8b03d3489b28df2ffed55b30c7eee0b795b48113d52 perf_analyzer \
+    "tritonclient-$PERF_ANALYZER_VERSION.data/data/bin/perf_analyzer" \
+    "tritonclient-$PERF_ANALYZER_VERSION.data/data/LICENSE.txt"
+  [ -e "$folder/complete" ] && return
+  mkdir -p "$folder"
+  for library in libb64.so.0d libcudart.so.12; do
+    found=$(find "$CACHE/../" -path '*nvidia_pytriton.libs/*' -name "${library%%.*}*" | head -n 1)
+    [ -n "$found" ] || die "$library is not in Triton's wheel"
+    ln -sfn "$(realpath "$found")" "$folder/$library"
+  done
+  ln -sfn "$CACHE/tritonclient-$PERF_ANALYZER_VERSION/perf_analyzer" "$folder/perf_analyzer"
+  chmod +x "$CACHE/tritonclient-$PERF_ANALYZER_VERSION/perf_analyzer"
+  touch "$folder/complete"
+}
+
+[ $# -gt 0 ] || die "expected one or more of: build, test, deny, fuzz, runtimes, perf"
 for part in "$@"; do
   case "$part" in
     build) build ;;
     test)
       tool cargo-nextest "the test runner"
       command -v redis-server >/dev/null || packages redis-server
-      # A producer of frame handles, models in Python and the package in python/ are tested with it.
+      # A producer of frame handles, models and clients in Python and the package in python/ are tested with it.
       python_environment
+      # Tests of models on servers; there is one for x86-64 only.
+      [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ] || triton
       ;;
     deny) tool cargo-deny "which checks the dependencies' licences and sources" ;;
     fuzz)
@@ -149,6 +184,7 @@ for part in "$@"; do
       tool cargo-fuzz "the fuzzers' driver"
       ;;
     runtimes) runtimes || die "without native runtimes omma runs on its built-in one (rten), at about half the speed" ;;
-    *) die "unknown part '$part', expected build, test, deny, fuzz or runtimes" ;;
+    perf) perf_analyzer ;;
+    *) die "unknown part '$part', expected build, test, deny, fuzz, runtimes or perf" ;;
   esac
 done

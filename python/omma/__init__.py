@@ -9,7 +9,8 @@ configuration (``runtime = "python"``). omma starts the worker processes itself;
         def predict(self, batch):                  # batch: numpy, as the model's input says, e.g. [n, 3, 320, 320]
             return [frame.mean() for frame in batch]   # one result for each frame
 
-``omma.ring`` writes pictures into shared memory that omma reads in place. Standard library only; numpy and torch are
+``omma.publisher`` writes frames into Redis for omma, ``omma.results`` reads what it says of them, ``omma.ring`` writes
+pictures into shared memory that omma reads in place. Standard library only; numpy, torch and redis-py are
 used where they are present.
 """
 

@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import Input
 from . import _wire as wire
-from ._results import DETECTIONS, Layout, Packed, Packer, ResultError, WrongCount, numpy_packer
+from ._outputs import DETECTIONS, Layout, Packed, Packer, ResultError, WrongCount, numpy_packer
 
 CONTROL = 3
 

@@ -1,41 +1,68 @@
 //! Every command in the documentation runs: in each page's own folder, in the page's order, with the built binary.
 //!
-//! A block of `sh run` is run; one of `toml NAME` is written to that file first. In a block of `sh run live` an `omma run`
-//! gets a SIGINT once results have come, as from a person who has seen enough. A block of plain `sh` is not run, and may
-//! hold only what installs or builds (`make`, `cargo`, `scripts/`), whose targets, crates and files must be there. No other
-//! block holds commands.
+//! A block of `sh run` is run; one of `toml NAME` or `python NAME` is written to that file first. In a block of `sh run live`
+//! an `omma run` gets a SIGINT once results have come, as from a person who has seen enough; in one of `sh run served`
+//! `omma run -c omma.toml` runs meanwhile. Blocks that say `python` too need the Python that `scripts/setup.sh test` makes. A
+//! block of plain `sh` is not run, and may hold only what installs or builds (`make`, `cargo`, `scripts/`), whose targets,
+//! crates and files must be there. No other block holds commands.
 //!
-//! What the pages take for granted is put in its place: the reader's model is the demo's, the reader's camera and Redis are
-//! servers on the loopback, and metrics are served on any free port. Without a redis-server, blocks that name one are not
-//! run, which is said.
+//! What the pages take for granted is put in its place: the reader's models are those of the repository, the reader's
+//! camera a server on the loopback, the reader's Triton one of the test's own (without one its page is passed over), the
+//! reader's Redis too (without one blocks that name it are passed over), the reader's pictures drawn, and ports are any
+//! free ones.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use omma_adapters::picture::encode_jpeg;
 use omma_frame::Size;
+use omma_testkit::python;
 use omma_testkit::redis_server::{RedisServer, RedisSetup};
 use omma_testkit::source_mjpeg_server::{Act, MjpegServer};
+use omma_testkit::triton_server::TritonServer;
 
 const MINUTES_MAX: u32 = 5;
 
-const READERS_MODEL: &str = "yolov8n.onnx";
+const READERS_TRITON: &str = "grpc://127.0.0.1:8001";
+const READERS_MODELS: [(&str, &str); 2] =
+    [("yolov8n.onnx", "models/detector/omma-demo.onnx"), ("faces.onnx", "models/tiny/embed_8.onnx")];
+/// Each with a colour and how bright it is at the top.
+const READERS_PICTURES: [(&str, [u8; 3], u8); 5] = [
+    ("gate.jpg", [90, 90, 90], 200),
+    ("ada-1.jpg", [200, 40, 40], 250),
+    ("ada-2.jpg", [190, 50, 45], 240),
+    ("ada-3.jpg", [195, 44, 40], 245),
+    ("bob-1.jpg", [30, 40, 210], 20),
+];
+const READERS_PORTS: [&str; 2] = ["127.0.0.1:9090", "127.0.0.1:8001"];
 const READERS_CAMERA: &str = "http://10.0.0.7/video.mjpg";
 const READERS_REDIS: &str = "redis://127.0.0.1:6379";
 
-/// Stops `omma run` with SIGINT once there are results, and ends as it does.
+/// Stops `omma run` with SIGINT once there are results, in their file or in Redis, and ends as it does.
 const LIVE: &str = r#"
 omma() {
   if [ "$1" != run ]; then command omma "$@"; return; fi
-  redis-cli -u $REDIS DEL omma:results:cam-0000 > /dev/null 2>&1 || true
+  redis() { redis-cli -u redis://127.0.0.1:6379 "$1" omma:results:cam-0000 2>&1; }
+  redis DEL > /dev/null || true
   command omma "$@" &
   local run=$!
-  until [ -s results.jsonl ] || redis-cli -u $REDIS EXISTS omma:results:cam-0000 2>/dev/null | grep -q 1 \
-    || ! kill -0 $run; do sleep 0.1; done
+  until [ -s results.jsonl ] || [ "$(redis EXISTS)" = 1 ] || ! kill -0 $run; do sleep 0.1; done
   kill -INT $run
   wait $run
 }
+"#;
+
+/// Runs omma for as long as the block does, from when it is ready.
+const SERVED: &str = r#"
+omma run -c omma.toml 2> omma.log &
+run=$!
+trap 'kill -INT $run; wait $run' EXIT
+until curl --silent --fail --output /dev/null http://127.0.0.1:9090/readyz; do
+  kill -0 $run || { cat omma.log >&2; exit 1; }
+  sleep 0.1
+done
 "#;
 
 struct Block {
@@ -97,13 +124,31 @@ fn camera() -> MjpegServer {
     MjpegServer::showing(vec![jpeg; 50], Act::Stall)
 }
 
-/// A page's file, with what only its reader has replaced.
-fn write(folder: &Path, name: &str, text: &str, camera: &MjpegServer, redis: &str) {
-    if text.contains(READERS_MODEL) {
-        fs::copy(root().join("models/detector/omma-demo.onnx"), folder.join(READERS_MODEL)).expect("the demo's model");
+/// What only the page's reader has, in the page's folder.
+fn provide(page: &str, folder: &Path) {
+    for (name, ours) in READERS_MODELS.iter().filter(|(name, _)| page.contains(name)) {
+        fs::copy(root().join(ours), folder.join(name)).expect("a model of the repository");
     }
-    let mut text = text.replace(READERS_CAMERA, &camera.url("/video.mjpg")).replace(READERS_REDIS, redis);
-    if !text.contains("[engine]") {
+    for (name, color, top) in READERS_PICTURES.iter().filter(|(name, ..)| page.contains(name)) {
+        let upper = [*top; 3].repeat(64 * 32);
+        let rgb = [upper, color.repeat(64 * 32)].concat();
+        let mut jpeg = Vec::new();
+        encode_jpeg(&rgb, Size { width: 64, height: 64 }, 90, &mut jpeg).expect("encoded");
+        fs::write(folder.join(name), jpeg).expect("written");
+    }
+}
+
+/// The page with addresses at which nobody listens.
+fn with_free_ports(page: &str) -> String {
+    let free = READERS_PORTS.map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    READERS_PORTS.iter().zip(&free).fold(page.to_owned(), |page, (port, free)| {
+        page.replace(port, &free.local_addr().expect("an address").to_string())
+    })
+}
+
+fn write(folder: &Path, name: &str, text: &str, camera: &MjpegServer) {
+    let mut text = text.replace(READERS_CAMERA, &camera.url("/video.mjpg"));
+    if name.ends_with(".toml") && !text.contains("[engine]") {
         text.insert_str(0, "engine = { http = \"127.0.0.1:0\" }\n");
     }
     fs::write(folder.join(name), text).expect("written");
@@ -134,44 +179,63 @@ fn wrong(line: &str) -> Option<String> {
     }
 }
 
+/// Runs a block as a person would, line by line, up to the first one that fails.
+fn run(block: &Block, prelude: &str, folder: &Path, path: &str, place: &str) {
+    let output = Command::new("timeout")
+        .args([&format!("{MINUTES_MAX}m"), "bash", "-euo", "pipefail", "-c", &format!("{prelude}{}", block.text)])
+        .current_dir(folder)
+        .env("PATH", path)
+        .output()
+        .expect("bash runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{place}: {}\n{}\n{said}", output.status, block.text);
+}
+
 #[test]
 fn every_command_in_the_documentation_runs() {
     let binary = Path::new(env!("CARGO_BIN_EXE_omma"));
     let path = std::env::var("PATH").expect("a PATH");
     let path = format!("{}:{path}", binary.parent().expect("a folder").display());
+    let python = python::interpreter(&["numpy", "tritonclient.http"]);
     let camera = camera();
-    let server = RedisServer::start(&RedisSetup::default());
-    let redis = server.as_ref().map(RedisServer::url).unwrap_or_default();
     let mut ran = 0;
     for page in pages() {
-        let text = fs::read_to_string(&page).expect("a page");
-        if let Some(server) = &server {
-            server.client().ok(&["FLUSHALL"]);
-        }
+        let written = fs::read_to_string(&page).expect("a page");
+        let asks_triton = |block: &Block| block.info.starts_with("toml") && block.text.contains(READERS_TRITON);
+        let triton = if blocks(&written).iter().any(asks_triton) {
+            let Some(server) = TritonServer::start(&["statistics_u8"]) else { continue };
+            Some(server)
+        } else {
+            None
+        };
+        let at_triton = triton.as_ref().map_or_else(|| READERS_TRITON.to_owned(), TritonServer::grpc);
+        let redis = written.contains(READERS_REDIS).then(|| RedisServer::start(&RedisSetup::default())).flatten();
+        let at_redis = redis.as_ref().map_or_else(|| READERS_REDIS.to_owned(), RedisServer::url);
+        let (ours, live) = (written.replace(READERS_REDIS, &at_redis), LIVE.replace(READERS_REDIS, &at_redis));
+        let text = with_free_ports(&ours.replace(READERS_TRITON, &at_triton));
         let folder = tempfile::tempdir().expect("a folder");
+        provide(&text, folder.path());
+        let address = text.split("http = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+        let served = SERVED.replace(READERS_PORTS[0], address);
         for block in blocks(&text) {
             let place = format!("{}:{}", page.display(), block.line);
             match block.info.split_whitespace().collect::<Vec<_>>().as_slice() {
-                ["toml", name] => write(folder.path(), name, &block.text, &camera, &redis),
-                ["sh", "run", ..] if server.is_none() && block.text.contains(READERS_REDIS) => {}
-                ["sh", "run"] | ["sh", "run", "live"] => {
-                    let prelude = if block.info.ends_with("live") { LIVE } else { "" };
-                    let output = Command::new("timeout")
-                        .args([
-                            &format!("{MINUTES_MAX}m"),
-                            "bash",
-                            "-euo",
-                            "pipefail",
-                            "-c",
-                            &format!("{prelude}{}", block.text.replace(READERS_REDIS, &redis)),
-                        ])
-                        .current_dir(folder.path())
-                        .env("PATH", &path)
-                        .env("REDIS", &redis)
-                        .output()
-                        .expect("bash runs");
-                    let said = String::from_utf8_lossy(&output.stderr);
-                    assert!(output.status.success(), "{place}: {}\n{}\n{said}", output.status, block.text);
+                ["toml" | "python", name] => write(folder.path(), name, &block.text, &camera),
+                ["sh", "run", ..] if redis.is_none() && block.text.contains(READERS_REDIS) => {}
+                ["sh", "run", how @ ..] => {
+                    let prelude = match how {
+                        ["live", ..] => &live,
+                        ["served", ..] => &served,
+                        _ => "",
+                    };
+                    let path = match (how.last(), &python) {
+                        (Some(&"python"), None) => continue,
+                        (Some(&"python"), Some(python)) => {
+                            format!("{}:{path}", python.parent().expect("a folder").display())
+                        }
+                        _ => path.clone(),
+                    };
+                    run(&block, prelude, folder.path(), &path, &place);
                     ran += 1;
                 }
                 ["sh" | "bash" | "shell" | "console", ..] => {

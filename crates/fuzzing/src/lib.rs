@@ -5,7 +5,7 @@
 //! so that they cannot rot. Seeds are made by code: no binary is kept.
 //!
 //! What is absent: parsers that are other people's and see outside bytes only through ours (TOML, PNG and JPEG
-//! libraries are fuzzed by way of our calls; HTTP requests are parsed by hyper).
+//! libraries are fuzzed by way of our calls; the heads of HTTP requests are parsed by hyper).
 
 mod configuration;
 mod http;
@@ -14,6 +14,7 @@ mod models;
 mod outputs;
 mod pictures;
 mod redis;
+mod requests;
 mod rings;
 mod streams;
 
@@ -23,6 +24,7 @@ pub use models::{guess, onnx};
 pub use outputs::outputs;
 pub use pictures::{jpeg, png, raw};
 pub use redis::{redis_answer, redis_message};
+pub use requests::{form_file, infer_body};
 pub use rings::ring_header;
 pub use streams::{mjpeg_file, multipart};
 
@@ -39,7 +41,7 @@ pub struct Target {
 }
 
 /// All of them, by name.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 18] = [
     Target {
         name: "challenge",
         law: "an answer is one header line whose quotes are closed; a nonce's uses are counted",
@@ -53,6 +55,12 @@ pub const TARGETS: [Target; 16] = [
         seeds: configuration::configuration_seeds,
     },
     Target {
+        name: "form_file",
+        law: "a file that is found lies between a part's head and the next boundary",
+        check: form_file,
+        seeds: requests::form_file_seeds,
+    },
+    Target {
         name: "guess",
         law: "a guessed decoder has a plan without problems",
         check: guess,
@@ -63,6 +71,12 @@ pub const TARGETS: [Target; 16] = [
         law: "texts of the camera's are bounded, without control characters and passwords",
         check: http_head,
         seeds: http::http_head_seeds,
+    },
+    Target {
+        name: "infer_body",
+        law: "values are no more than the body can say, one for each input outside of shared memory, and read back as they are written",
+        check: infer_body,
+        seeds: requests::infer_body_seeds,
     },
     Target {
         name: "jpeg",

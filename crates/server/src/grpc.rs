@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tower_service::Service;
 
 use crate::api::budget::Lease;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, Kind};
 use crate::api::memory::Told;
 use crate::api::statistics::{Span, Statistics};
 use crate::api::{Api, models};
@@ -113,8 +113,13 @@ impl GrpcInferenceService for Calls {
     ) -> Result<Response<wire::ModelReadyResponse>, Status> {
         let wire::ModelReadyRequest { name, version } = request.into_inner();
         let shared = self.api.engine().map_err(refused)?;
-        let model = models::find(shared, &name, &version).map_err(refused)?;
-        Ok(Response::new(wire::ModelReadyResponse { ready: models::ready(shared, model.number) }))
+        let ready = match models::find(shared, &name, &version) {
+            Ok(model) => models::ready(shared, model.number),
+            // As Triton answers: who asks whether a model is ready shall not have to know whether there is one.
+            Err(error) if error.kind == Kind::NotFound => false,
+            Err(error) => return Err(refused(error)),
+        };
+        Ok(Response::new(wire::ModelReadyResponse { ready }))
     }
 
     async fn server_metadata(

@@ -4,7 +4,6 @@
 #![allow(dead_code, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use omma_adapters::infer::python::{BatchAs, Declared, PythonDevice, PythonModel, PythonOptions, open};
@@ -14,22 +13,9 @@ use omma_engine::report::Message;
 use omma_engine::tensor::DType;
 use omma_frame::Size;
 
-/// An interpreter with numpy: the one that `scripts/setup.sh test` has made, or any that is there. `None`: there is
-/// none, which is said.
+/// An interpreter with numpy. `None`: there is none, which is said.
 pub fn interpreter() -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    let made = cache.map(|cache| cache.join("omma/python/bin/python"));
-    let candidates = [std::env::var_os("OMMA_PYTHON").map(PathBuf::from), made, Some("python3".into())];
-    for candidate in candidates.into_iter().flatten() {
-        if has(&candidate, "numpy") {
-            return Some(candidate);
-        }
-    }
-    let what = "no Python with numpy is here: `scripts/setup.sh test` makes one";
-    assert!(std::env::var_os("OMMA_REQUIRE_RUNTIMES").is_none_or(|set| set != "1"), "{what}");
-    eprintln!("NOT RUN: {what}");
-    None
+    omma_testkit::python::interpreter(&["numpy"])
 }
 
 /// As [`interpreter`], with torch. Torch is large: it is tried where it is installed, and nowhere required.
@@ -42,8 +28,7 @@ pub fn interpreter_with_torch() -> Option<PathBuf> {
 }
 
 pub fn has(interpreter: &Path, module: &str) -> bool {
-    let output = Command::new(interpreter).args(["-c", &format!("import {module}")]).output();
-    output.is_ok_and(|output| output.status.success())
+    omma_testkit::python::has(interpreter, &[module])
 }
 
 /// A folder with the models of a test.

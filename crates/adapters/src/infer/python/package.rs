@@ -9,7 +9,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 const FILES: [(&str, &str); 4] = [
     ("omma/__init__.py", include_str!("../../../../../python/omma/__init__.py")),
-    ("omma/_results.py", include_str!("../../../../../python/omma/_results.py")),
+    ("omma/_outputs.py", include_str!("../../../../../python/omma/_outputs.py")),
     ("omma/_wire.py", include_str!("../../../../../python/omma/_wire.py")),
     ("omma/worker.py", include_str!("../../../../../python/omma/worker.py")),
 ];
