@@ -129,7 +129,9 @@ impl Stand {
         let rig = Rig {
             cameras: 64,
             delivery: Delivery::Every,
+            waiting_frames_max: 2,
             in_flight_frames_max: 64,
+            entry_ids: false,
             mode: Mode::Auto,
             instances: None,
             batch: BatchPlan::default(),

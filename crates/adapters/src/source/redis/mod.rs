@@ -158,6 +158,8 @@ pub struct RedisSource {
     due: Option<Instant>,
     pause: Duration,
     rooms: Vec<u32>,
+    /// Places of cameras whose `given` is not zero.
+    served: Vec<u32>,
     requests: Sender<Request>,
     replies: Receiver<Reply>,
     thread: Option<JoinHandle<()>>,
@@ -197,6 +199,7 @@ impl RedisSource {
             due: Some(now),
             pause: options.poll_min,
             rooms: Vec::new(),
+            served: Vec::new(),
             requests,
             replies,
             thread: None,
@@ -325,6 +328,9 @@ impl RedisSource {
         let mut kept = VecDeque::new();
         while let Some((place, arrival)) = self.held.pop_front() {
             let known = &mut self.cameras[place as usize];
+            if known.given == 0 {
+                self.served.push(place);
+            }
             if left > 0 && (known.given as usize) < demand.room(known.camera) {
                 known.given += 1;
                 known.held -= 1;
@@ -382,7 +388,7 @@ impl Source for RedisSource {
         }
         self.hand_over(demand, arrivals);
         self.ask(demand);
-        self.cameras.iter_mut().for_each(|known| known.given = 0);
+        self.served.drain(..).for_each(|place| self.cameras[place as usize].given = 0);
         match self.errors.pop_front() {
             Some(error) => Err(error),
             None => Ok(Polled::Open),
