@@ -4,7 +4,7 @@
 #   scripts/setup.sh build      compiler, cmake and nasm, for the JPEG decoder (Debian packages)
 #   scripts/setup.sh test       cargo-nextest, the test runner, redis-server (Debian package), and in the user's cache
 #                               folder a Python with numpy, redis and tritonclient, for the tests of models and clients
-#                               in Python
+#                               in Python, and a tritonserver
 #   scripts/setup.sh deny       cargo-deny, which checks the dependencies' licences and sources
 #   scripts/setup.sh fuzz       cargo-fuzz, and the C++ compiler that its runtime is built with
 #   scripts/setup.sh runtimes   ONNX Runtime and OpenVINO, out of their PyPI wheels, into the user's cache folder
@@ -138,6 +138,13 @@ python_environment() {
   touch "$marker"
 }
 
+triton() {
+  "$(dirname "$0")/triton.sh" installed && return
+  command -v python3 >/dev/null || packages python3 python3-venv
+  python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
+  "$(dirname "$0")/triton.sh" install || die "tritonserver could not be installed"
+}
+
 # The binary is linked with two libraries that lie in Triton's wheel, under names of their own there.
 perf_analyzer() {
   local folder="$CACHE/perf_analyzer-$PERF_ANALYZER_VERSION" library found
@@ -168,6 +175,8 @@ for part in "$@"; do
       command -v redis-server >/dev/null || packages redis-server
       # A producer of frame handles, models and clients in Python and the package in python/ are tested with it.
       python_environment
+      # Tests of models on servers; there is one for x86-64 only.
+      [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ] || triton
       ;;
     deny) tool cargo-deny "which checks the dependencies' licences and sources" ;;
     fuzz)

@@ -3,6 +3,7 @@
 # with the Python backend, in the user's cache folder.
 #
 #   scripts/triton.sh install                     installs it if it is not there (55 MB to download, some 400 MB on disk)
+#   scripts/triton.sh installed                   succeeds if it is there
 #   scripts/triton.sh run REPOSITORY [ARGUMENT]   becomes tritonserver on that model repository; ports by HTTP_PORT,
 #                                                 GRPC_PORT, METRICS_PORT (8000, 8001, 8002), all on 127.0.0.1
 #
@@ -40,6 +41,10 @@ version() {
   "$ROOT/venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 }
 
+package() {
+  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$1" >/dev/null
+}
+
 install() {
   [ -e "$ROOT/complete" ] && return
   [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || die "there is no wheel for $(uname -s) on $(uname -m)"
@@ -60,7 +65,7 @@ install() {
     "$server/python_backend_stubs/$python/triton_python_backend_stub" "$ROOT/backends/python/"
   if [ ! -e "$(library)/libpython$python.so.1.0" ] && ! ldconfig -p | grep -q "libpython$python.so.1.0"; then
     say "installing the Debian package libpython$python"
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "libpython$python" >/dev/null ||
+    package "libpython$python" || { apt-get update -qq >/dev/null && package "libpython$python"; } ||
       die "please install libpython$python: the Python backend is linked with it"
   fi
   ln -sfn "$server/bin/tritonserver" "$ROOT/tritonserver"
@@ -87,10 +92,11 @@ run() {
 
 case "${1:-}" in
   install) install ;;
+  installed) [ -e "$ROOT/complete" ] ;;
   run)
     shift
     [ $# -gt 0 ] || die "expected: scripts/triton.sh run REPOSITORY"
     run "$@"
     ;;
-  *) die "expected: scripts/triton.sh install, or scripts/triton.sh run REPOSITORY" ;;
+  *) die "expected: scripts/triton.sh install, installed, or run REPOSITORY" ;;
 esac

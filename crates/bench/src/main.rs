@@ -1,5 +1,6 @@
 //! `omma-bench NAME [--json] [--quick] [--report]`: workloads that measure omma, each against a yardstick in the same run.
 
+mod callers;
 mod figures;
 mod gpu;
 mod load;
@@ -7,6 +8,7 @@ mod machine;
 mod perf;
 mod redis;
 mod rig;
+mod triton;
 mod usage;
 mod workloads;
 
@@ -19,7 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  omma-bench engine\n  omma-bench model --quick --json\n  omma-bench soak --minutes 10 --report\n  omma-bench shm"
+    after_help = "Examples:\n  omma-bench engine\n  omma-bench model --quick --json\n  omma-bench soak --minutes 10 --report\n  omma-bench redis --quick\n  omma-bench redis-soak --soak 24 --report"
 )]
 struct Arguments {
     /// The workload.
@@ -34,9 +36,12 @@ struct Arguments {
     /// Save the report under docs/reports.
     #[arg(long)]
     report: bool,
-    /// How long the soak lasts.
-    #[arg(long, default_value_t = 10.0)]
-    minutes: f64,
+    /// How long a soak lasts: 10 minutes unless this says otherwise, `redis-soak` 30.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// The same in hours, as in `redis-soak --soak 24`.
+    #[arg(long, value_name = "HOURS", conflicts_with = "minutes")]
+    soak: Option<f64>,
     /// The ONNX model of the workloads that run one (see models/yolov8n_random.py).
     #[arg(long, default_value = "models/yolov8n_random.onnx")]
     model: std::path::PathBuf,
@@ -62,7 +67,8 @@ fn main() -> std::process::ExitCode {
             }
         };
     }
-    let Arguments { name, json, quick, report: saves, minutes, model, python, triton } = Arguments::parse();
+    let Arguments { name, json, quick, report: saves, minutes, soak, model, python, triton } = Arguments::parse();
+    let minutes = minutes.or(soak.map(|hours| hours * 60.0));
     let options = workloads::Options { quick, minutes, model, python, triton };
     let figures = match workloads::run(name, &options) {
         Ok(figures) => figures,

@@ -22,7 +22,11 @@ use omma_frame::{CameraId, CameraIndex, FrameResult, Output, Payload, Size};
 pub struct Rig {
     pub cameras: usize,
     pub delivery: Delivery,
+    /// Of one camera.
+    pub waiting_frames_max: u32,
     pub in_flight_frames_max: u32,
+    /// Frames come out of Redis Streams.
+    pub entry_ids: bool,
     pub mode: Mode,
     pub instances: Option<usize>,
     pub batch: BatchPlan,
@@ -35,30 +39,29 @@ pub struct Rig {
 impl Rig {
     /// Starts the engine on a source made from the camera indexes; results go nowhere.
     pub fn start(self, source: impl FnOnce(Vec<CameraIndex>) -> Box<dyn Source>) -> Result<Engine, String> {
-        self.start_into(Arc::new(SystemClock::new()), Box::new(Nowhere), source)
+        self.start_into(Arc::new(SystemClock::new()), Box::new(Nowhere), |_, indexes| Ok(source(indexes)))
     }
 
-    /// Starts the engine with results going into `sink`.
+    /// Starts the engine with results going into `sink`. The source is made from the table of cameras and their indexes.
     pub fn start_into(
         self,
         clock: Arc<SystemClock>,
         sink: Box<dyn Sink>,
-        source: impl FnOnce(Vec<CameraIndex>) -> Box<dyn Source>,
+        source: impl FnOnce(&Arc<Cameras>, Vec<CameraIndex>) -> Result<Box<dyn Source>, String>,
     ) -> Result<Engine, String> {
         let engine = EnginePlan::default();
         let cameras = Arc::new(Cameras::new(engine.shards));
         let plans: Vec<CameraPlan> = (0..self.cameras)
             .map(|number| {
                 let id = CameraId::new(&format!("cam-{number:05}")).map_err(|error| error.to_string())?;
-                let (delivery, in_flight_frames_max) = (self.delivery, self.in_flight_frames_max);
                 Ok(CameraPlan {
                     id,
-                    delivery,
+                    delivery: self.delivery,
                     model: 0,
                     route: 0,
-                    entry_ids: false,
-                    waiting_frames_max: 2,
-                    in_flight_frames_max,
+                    entry_ids: self.entry_ids,
+                    waiting_frames_max: self.waiting_frames_max,
+                    in_flight_frames_max: self.in_flight_frames_max,
                 })
             })
             .collect::<Result<_, String>>()?;
@@ -83,12 +86,13 @@ impl Rig {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
         };
+        let source = source(&cameras, indexes.clone())?;
         let plan = Plan { engine, models: vec![model], sinks: vec![sink_plan], routes: vec![vec![0]], cameras: plans };
         Engine::start(Parts {
             plan,
             cameras,
             clock,
-            sources: vec![vec![SourcePart { source: source(indexes.clone()), cameras: indexes }]],
+            sources: vec![vec![SourcePart { source, cameras: indexes }]],
             models: vec![ModelParts { version: 1, loaded: self.model, pictures: self.pictures, outputs: self.outputs }],
             store: None,
             sinks: vec![sink],

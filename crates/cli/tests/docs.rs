@@ -7,7 +7,8 @@
 //! crates and files must be there. No other block holds commands.
 //!
 //! What the pages take for granted is put in its place: the reader's models are those of the repository, the reader's
-//! camera a server on the loopback, the reader's pictures drawn, and ports are any free ones.
+//! camera a server on the loopback, the reader's Triton one of the test's own (without one its page is passed over), the
+//! reader's pictures drawn, and ports are any free ones.
 
 use std::fs;
 use std::net::TcpListener;
@@ -18,9 +19,11 @@ use omma_adapters::picture::encode_jpeg;
 use omma_frame::Size;
 use omma_testkit::python;
 use omma_testkit::source_mjpeg_server::{Act, MjpegServer};
+use omma_testkit::triton_server::TritonServer;
 
 const MINUTES_MAX: u32 = 5;
 
+const READERS_TRITON: &str = "grpc://127.0.0.1:8001";
 const READERS_MODELS: [(&str, &str); 2] =
     [("yolov8n.onnx", "models/detector/omma-demo.onnx"), ("faces.onnx", "models/tiny/embed_8.onnx")];
 /// Each with a colour and how bright it is at the top.
@@ -192,7 +195,16 @@ fn every_command_in_the_documentation_runs() {
     let camera = camera();
     let mut ran = 0;
     for page in pages() {
-        let text = with_free_ports(&fs::read_to_string(&page).expect("a page"));
+        let written = fs::read_to_string(&page).expect("a page");
+        let asks_triton = |block: &Block| block.info.starts_with("toml") && block.text.contains(READERS_TRITON);
+        let triton = if blocks(&written).iter().any(asks_triton) {
+            let Some(server) = TritonServer::start(&["statistics_u8"]) else { continue };
+            Some(server)
+        } else {
+            None
+        };
+        let at_triton = triton.as_ref().map_or_else(|| READERS_TRITON.to_owned(), TritonServer::grpc);
+        let text = with_free_ports(&written.replace(READERS_TRITON, &at_triton));
         let folder = tempfile::tempdir().expect("a folder");
         provide(&text, folder.path());
         let address = text.split("http = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();

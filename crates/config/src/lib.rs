@@ -27,6 +27,7 @@ mod schema;
 mod secret;
 mod sink;
 mod source;
+mod triton;
 mod verify;
 
 use std::io;
@@ -49,6 +50,7 @@ pub use reference::reference;
 pub use secret::Secret;
 pub use sink::{Durability, ResultForm, SinkConfig, SinkKind};
 pub use source::{FrameWire, Login, Pace, RedisStreams, SourceConfig, SourceKind, Stream};
+pub use triton::{SendAs, SharedMemoryUse, TritonConfig};
 
 use problem::{Finding, Findings, Text};
 use read::{Document, Table};

@@ -15,6 +15,7 @@ use crate::output::{self, Decoder, OutputConfig};
 use crate::outside::Entry;
 use crate::read::Table;
 use crate::schema::Word;
+use crate::triton::{self, SendAs, TritonConfig};
 
 /// One model.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +66,8 @@ pub enum BackendConfig {
     Simulated { base: Duration, per_item: Duration, waiting: Waiting },
     /// A class or function in worker processes.
     Python(PythonConfig),
+    /// Servers that speak the Open Inference Protocol.
+    Triton(TritonConfig),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -242,6 +245,7 @@ pub(crate) enum RuntimeWord {
     Identity,
     Simulated,
     Python,
+    Triton,
 }
 
 impl Word for RuntimeWord {
@@ -254,6 +258,7 @@ impl Word for RuntimeWord {
         ("identity", Self::Identity),
         ("simulated", Self::Simulated),
         ("python", Self::Python),
+        ("triton", Self::Triton),
     ];
 }
 
@@ -265,8 +270,10 @@ pub(crate) fn read(root: &Table<'_>, defaults: &ModelDefaults) -> (Vec<ModelConf
 
 fn read_model(table: &Table<'_>, defaults: &ModelDefaults, names: &mut Names) -> ModelConfig {
     let name = names.add(table, table.text("name"));
-    let backend = read_backend(table);
+    let backend = read_backend(table, &name);
     let stand_in = matches!(backend, BackendConfig::Null | BackendConfig::Identity | BackendConfig::Simulated { .. });
+    // An empty slot is no picture, so a model that decodes for itself would refuse it.
+    let sends_pictures = matches!(&backend, BackendConfig::Triton(triton) if triton.send == SendAs::Picture);
     let instances = table.count_if("instances");
     let batch = read_batch(table, defaults);
     let waiting_frames_max =
@@ -293,14 +300,14 @@ fn read_model(table: &Table<'_>, defaults: &ModelDefaults, names: &mut Names) ->
         in_flight_frames_max,
         batch,
         deadline: table.millis("deadline_ms"),
-        warmup_batches: table.small("warmup_batches"),
+        warmup_batches: if sends_pictures { 0 } else { table.small("warmup_batches") },
         input: read_input(&table.table("input"), stand_in),
         output: read_output(&table.table("output"), stand_in),
         parameters: table.named("parameters"),
     }
 }
 
-fn read_backend(table: &Table<'_>) -> BackendConfig {
+fn read_backend(table: &Table<'_>, name: &str) -> BackendConfig {
     let millis = |name| Duration::from_secs_f64(table.number(name) / 1000.0);
     match table.word_if("runtime") {
         Some(RuntimeWord::Null) => BackendConfig::Null,
@@ -311,6 +318,7 @@ fn read_backend(table: &Table<'_>) -> BackendConfig {
             waiting: table.word_or("waiting", Waiting::Sleep),
         },
         Some(RuntimeWord::Python) => BackendConfig::Python(python(table)),
+        Some(RuntimeWord::Triton) => BackendConfig::Triton(triton::read(table, name)),
         Some(RuntimeWord::Onnx(runtime)) => onnx(table, runtime),
         // Not a runtime: reported already. The file is looked at all the same.
         None => onnx(table, Runtime::Auto),

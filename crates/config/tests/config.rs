@@ -292,7 +292,7 @@ fn the_effective_configuration_names_what_is_not_set() {
     for line in [
         "[engine]\nreaders = 1\n",
         "async_buffer_size = 2000\nfeeder_poll_timeout = 0.001\nbatch_size = 16\nbatch_timeout_ms = 5.0\n",
-        "[[models]]\nname = \"m\"\nruntime = \"auto\"\npath = \"/c/m.onnx\"\n# version: the highest that is there\nwatch = false\nprovider = \"cpu\"\n",
+        "[[models]]\nname = \"m\"\nruntime = \"auto\"\npath = \"/c/m.onnx\"\n# version: the highest that is there; of `triton` the server's choice\nwatch = false\nprovider = \"cpu\"\n",
         "mode = \"auto\"\ninstances = \"auto\"\n",
         "[models.input]\n# width: the model's own",
         "mean = [0.0, 0.0, 0.0]\n",
@@ -367,7 +367,7 @@ fn problems_are_fields_for_programs() {
     let expected = serde_json::json!({ "problems": [
         {
             "file": "/c/o.toml", "line": 3, "column": 11, "key": "models[0].runtime", "found": "\"nul\"",
-            "expected": "one of \"auto\", \"onnxruntime\", \"openvino\", \"rten\", \"null\", \"identity\", \"simulated\", \"python\"",
+            "expected": "one of \"auto\", \"onnxruntime\", \"openvino\", \"rten\", \"null\", \"identity\", \"simulated\", \"python\", \"triton\"",
             "hint": "did you mean \"null\"?",
         },
         {

@@ -3,10 +3,14 @@
 //! Each function states one duty and panics with what was owed and what was found; [`conforms`] runs them all. The
 //! pictures are noise made from a seed, a different one per slot, so that a result in the wrong place shows.
 
+use std::sync::Arc;
+
 use omma_engine::infer::backend::{Backend, BackendError, BatchInput, BatchLimit, LoadedModel, Opener, Origin, Reply};
 use omma_engine::picture::PictureSpec;
 use omma_engine::tensor::{BatchTensor, DType, TensorView, Values, as_f32_mut};
 use omma_frame::{CameraIndex, OwnedTensor};
+
+use crate::backend_async::Awaited;
 
 /// A model under test.
 pub struct Subject<'a> {
@@ -140,8 +144,12 @@ impl Subject<'_> {
     /// A new instance.
     #[must_use]
     pub fn open(&self) -> Box<dyn Backend> {
-        let Opener::Blocking(open) = &self.model.opener else { panic!("this suite is for blocking backends") };
-        open(0).expect("an instance")
+        match &self.model.opener {
+            Opener::Blocking(open) => open(0).expect("an instance"),
+            Opener::Async(backend) => {
+                Box::new(Awaited { backend: Arc::clone(backend), memory: self.model.memory.clone() })
+            }
+        }
     }
 
     /// A tensor with the given pictures at its front and room for the largest batch that is tried.
@@ -197,6 +205,22 @@ impl Subject<'_> {
 pub struct Answer {
     pub outputs: Option<Vec<OwnedTensor>>,
     pub failed: Vec<(usize, String)>,
+}
+
+impl Answer {
+    /// Says again what was said.
+    pub(crate) fn pass_on(self, reply: &mut dyn Reply) {
+        for (index, message) in &self.failed {
+            reply.fail(*index, message);
+        }
+        if let Some(outputs) = &self.outputs {
+            let views: Vec<_> = outputs
+                .iter()
+                .map(|OwnedTensor { name, shape, values }| TensorView { name, shape, values: Values::F32(values) })
+                .collect();
+            reply.outputs(&views);
+        }
+    }
 }
 
 impl Reply for Answer {

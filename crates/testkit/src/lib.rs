@@ -1,6 +1,7 @@
 //! Conformance suites for the engine's traits, fault doubles, clocks.
 
 pub mod backend;
+pub mod backend_async;
 pub mod backend_onnx;
 pub mod doubles_backend;
 pub mod doubles_picture;
@@ -14,3 +15,4 @@ pub mod redis_server;
 pub mod sink;
 pub mod source;
 pub mod source_mjpeg_server;
+pub mod triton_server;

@@ -4,6 +4,7 @@
 pub mod board;
 pub mod consumers;
 pub mod offer;
+pub mod omma;
 pub mod reader;
 pub mod resp;
 pub mod role;
@@ -16,6 +17,7 @@ pub mod stand;
 pub fn play(name: &str, told: &str) -> Result<(), String> {
     match name {
         "producer" => role::play(told, offer::run),
+        "omma" => role::play(told, omma::run),
         "reader" => role::play(told, reader::run),
         _ => Err(format!("no role {name:?}")),
     }

@@ -106,6 +106,7 @@ pub fn run(told: Told, stop: Arc<AtomicBool>) -> Result<Said, String> {
 /// The pictures of a load, always the same.
 pub fn pictures(load: Load) -> Result<Pictures, String> {
     const SEED: u64 = 7;
+    const PICTURES: usize = 4;
     match load {
         Load::Rgb { width, height } => {
             Pictures::synthetic(SEED, 1, Size { width, height }, Form::Raw(PixelFormat::Rgb))
@@ -117,8 +118,8 @@ pub fn pictures(load: Load) -> Result<Pictures, String> {
                 // A better quality is never smaller.
                 Some(bytes) => {
                     let fits = |quality| {
-                        let one = Pictures::synthetic(SEED, 1, size, Form::Encoded { quality })?;
-                        Ok::<_, String>(one.bytes_mean() <= bytes as f64)
+                        let some = Pictures::synthetic(SEED, PICTURES, size, Form::Encoded { quality })?;
+                        Ok::<_, String>(some.bytes_mean() <= bytes as f64)
                     };
                     let (mut low, mut high) = (1, 100);
                     while low + 1 < high {
@@ -128,7 +129,7 @@ pub fn pictures(load: Load) -> Result<Pictures, String> {
                     low
                 }
             };
-            Pictures::synthetic(SEED, 16, size, Form::Encoded { quality })
+            Pictures::synthetic(SEED, PICTURES, size, Form::Encoded { quality })
         }
     }
 }

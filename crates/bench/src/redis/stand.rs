@@ -8,8 +8,10 @@ use omma_testkit::redis_server::{RedisServer, RedisSetup};
 use super::board::Board;
 use super::consumers::Consumer;
 use super::offer::{self, Load, Rate};
-use super::resp::Connection;
+use super::omma::Window;
+use super::resp::{Connection, Piece};
 use super::role::Role;
+use crate::figures::Figures;
 use crate::load::rest;
 use crate::usage::{ProcessUsage, context_switches};
 
@@ -34,6 +36,9 @@ const SETTLE_MAX: Duration = Duration::from_secs(15);
 /// Until rates are steady: groups are made, caches warm.
 pub const WARM_UP: Duration = Duration::from_millis(1500);
 
+/// Memory is looked at so many times in a span.
+const LOOKS: u32 = 200;
+
 /// A server without persistence, and the board, in a temporary folder.
 pub struct Stand {
     server: RedisServer,
@@ -49,17 +54,27 @@ pub struct Run {
     pub load: Load,
     pub ring_bytes: Option<u64>,
     pub rate: Rate,
+    /// Entries that Redis keeps of each camera's frames.
     pub entries_max: u64,
+    /// And of its results; `None`: all. The do-nothing reader keeps all.
+    pub results_max: Option<u64>,
     pub warm_up: Duration,
     pub span: Duration,
+    /// Latencies are told for parts of the span.
+    pub window: Duration,
 }
 
 /// What was found, of the span alone where nothing else is said.
 #[derive(Debug)]
 pub struct Measured {
     pub results_per_s: f64,
-    /// Of the whole run.
+    /// Of the whole run: frames that Redis took from the producer and that have no entry in their camera's result stream
+    /// (or, where no results are written, were not read).
     pub lost: u64,
+    /// Of the whole run: entries beyond one for each frame.
+    pub repeated: u64,
+    /// Of the whole run: cameras that have sent frames and have no result.
+    pub silent: u64,
     /// CPU microseconds for each result.
     pub consumer_us: f64,
     pub server_us: f64,
@@ -75,6 +90,26 @@ pub struct Measured {
     pub unsent: u64,
     /// What the consumer counted besides.
     pub unreadable: u64,
+    /// By part of the span, from XADD to the acknowledged result; omma's only.
+    pub windows: Vec<Window>,
+    /// Hours since the span began; resident memory of the consumer and of the server.
+    pub memory: Vec<(f64, f64, f64)>,
+}
+
+impl Measured {
+    /// What stands in each report beside a workload's own figures.
+    pub fn add_costs(&self, figures: &mut Figures) {
+        figures.add("cpu_us_per_frame", "us", self.consumer_us);
+        figures.add("redis_cpu_us_per_frame", "us", self.server_us);
+        figures.add("producer_cpu_us_per_frame", "us", self.producer_us);
+        figures.add("redis_cores", "1", self.server_cores);
+        figures.add("context_switches_per_s", "1/s", self.switches_per_s);
+        figures.add("rss_mb", "MB", self.consumer_mib);
+        figures.add("redis_rss_mb", "MB", self.server_mib);
+        figures.add("payload_bytes", "bytes", self.payload_bytes);
+        figures.add("unsent", "1", self.unsent as f64);
+        figures.add("repeated", "1", self.repeated as f64);
+    }
 }
 
 impl Stand {
@@ -123,7 +158,12 @@ impl Stand {
         let processes = [consuming.pid(), server, producing.pid()];
         let usage = || processes.map(ProcessUsage::of);
         let (begun, before, done, switches) = (Instant::now(), usage(), self.board.done(), context_switches());
-        rest(run.span);
+        let mut memory = Vec::new();
+        while begun.elapsed() < run.span {
+            rest((run.span / LOOKS).clamp(Duration::from_millis(100), Duration::from_secs(10)));
+            let [consumer, server, _] = usage().map(|usage| usage.rss_mib);
+            memory.push((begun.elapsed().as_secs_f64() / 3600.0, consumer, server));
+        }
         let (wall, after, done) = (begun.elapsed().as_secs_f64(), usage(), self.board.done() - done);
         let switches = context_switches().saturating_sub(switches);
         let offered: offer::Said = producing.stop()?;
@@ -136,10 +176,16 @@ impl Stand {
         if done == 0 {
             return Err(format!("no frame within {:?}; {sent} were sent; {}", run.span, offered.why));
         }
+        let counted = match consumer.writes_results() {
+            true => self.count_results(&offered.sent)?,
+            false => Counted { lost: sent.saturating_sub(consumed.done), ..Counted::default() },
+        };
         let cpu_us = |process: usize| after[process].cpu.saturating_sub(before[process].cpu).as_secs_f64() * 1e6;
         Ok(Measured {
             results_per_s: done as f64 / wall,
-            lost: sent.saturating_sub(consumed.done),
+            lost: counted.lost,
+            repeated: counted.repeated,
+            silent: counted.silent,
             consumer_us: cpu_us(0) / done as f64,
             server_us: cpu_us(1) / done as f64,
             producer_us: cpu_us(2) / done as f64,
@@ -150,6 +196,48 @@ impl Stand {
             payload_bytes: offered.payload_bytes,
             unsent: offered.unsent,
             unreadable: consumed.unreadable,
+            windows: consumed.windows,
+            memory,
         })
     }
+
+    /// Holds what Redis has ever been given as results against what was sent, camera by camera.
+    fn count_results(&self, sent: &[u64]) -> Result<Counted, String> {
+        let mut connection = Connection::open(&self.socket()).map_err(|error| error.to_string())?;
+        let mut counted = Counted::default();
+        for (camera, &sent) in sent.iter().enumerate() {
+            let results = entries_added(&mut connection, &results_stream(camera))?;
+            counted.lost += sent.saturating_sub(results);
+            counted.repeated += results.saturating_sub(sent);
+            counted.silent += u64::from(sent > 0 && results == 0);
+        }
+        Ok(counted)
+    }
+}
+
+/// What became of frames, as their result streams show it.
+#[derive(Default)]
+struct Counted {
+    lost: u64,
+    repeated: u64,
+    silent: u64,
+}
+
+/// Entries that a stream has ever been given; none of one that does not exist.
+fn entries_added(connection: &mut Connection, stream: &str) -> Result<u64, String> {
+    let mut answer =
+        connection.call(&[b"XINFO", b"STREAM", stream.as_bytes()]).map_err(|error| format!("XINFO: {error}"))?;
+    while let Some(piece) = answer.next() {
+        match piece {
+            Piece::Bulk(b"entries-added") => {
+                return match answer.next() {
+                    Some(Piece::Int(count)) => Ok(u64::try_from(count).unwrap_or(0)),
+                    other => Err(format!("XINFO {stream}: {other:?} in the place of a count")),
+                };
+            }
+            Piece::Error(text) if text.starts_with(b"ERR no such key") => return Ok(0),
+            _ => {}
+        }
+    }
+    Err(format!("XINFO {stream}: no entries-added, expected Redis 7 or newer"))
 }

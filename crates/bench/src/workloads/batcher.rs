@@ -4,22 +4,20 @@
 
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender};
 use omma_adapters::infer::{Cost, Waiting, simulated};
 use omma_engine::batch::{Batcher, Entry, Take};
 use omma_engine::cameras::Delivery;
-use omma_engine::infer::work::Caller;
 use omma_engine::pipeline::Engine;
 use omma_engine::plan::{BatchPlan, Mode};
-use omma_frame::{FrameResult, Mono, Outcome, Payload};
+use omma_frame::Mono;
 
 use super::Options;
+use crate::callers::{self, Random};
 use crate::figures::{Figures, median};
-use crate::load::{Load, rest};
+use crate::load::Load;
 use crate::rig::{Blind, Rig, no_pictures};
 
 const BASE: Duration = Duration::from_millis(8);
@@ -41,32 +39,17 @@ pub fn run(options: &Options) -> Result<Figures, String> {
     ];
     for run in 0..options.runs() {
         for (callers, real, simulated, limit) in callers {
-            figures.add(real, "1/s", closed_loop(callers, options.span())?);
+            figures.add(real, "1/s", callers::closed_loop(engine()?, callers, options.span())?);
             figures.add(simulated, "1/s", simulate(Arrivals::Closed { callers }, run as u64).0);
             figures.limit(real, limit);
             figures.limit(simulated, limit);
         }
-        figures.add("p50_ms_at_100", "ms", open_loop(100.0, options.span(), run as u64)?);
+        figures.add("p50_ms_at_100", "ms", callers::open_loop(engine()?, 100.0, options.span(), run as u64)?);
         figures.add("simulated_p50_ms_at_100", "ms", simulate(Arrivals::Poisson { per_s: 100.0 }, run as u64).1);
     }
     figures.limit("p50_ms_at_100", "<= 13.5");
     figures.limit("simulated_p50_ms_at_100", "<= 13.5");
     Ok(figures)
-}
-
-/// A small generator for arrival times: the workload is the same in every run of the same seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-    }
-
-    /// The gap to the next arrival of a Poisson process.
-    fn gap(&mut self, per_s: f64) -> Duration {
-        Duration::from_secs_f64(-self.next().ln() / per_s)
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -78,7 +61,7 @@ enum Arrivals {
 /// Twenty simulated seconds of the batcher alone: requests per second, and their median latency in milliseconds.
 fn simulate(arrivals: Arrivals, seed: u64) -> (f64, f64) {
     const END: Mono = Mono(20_000_000_000);
-    let mut random = Random(seed + 1);
+    let mut random = Random::new(seed);
     let mut batcher: Batcher<Mono> = Batcher::new(plan(), 1024);
     // Requests to come, the earliest first.
     let mut coming: BinaryHeap<std::cmp::Reverse<Mono>> = BinaryHeap::new();
@@ -129,7 +112,9 @@ fn engine() -> Result<Engine, String> {
     let rig = Rig {
         cameras: 1,
         delivery: Delivery::Every,
+        waiting_frames_max: 2,
         in_flight_frames_max: 1,
+        entry_ids: false,
         mode: Mode::Async,
         instances: Some(1),
         batch: plan(),
@@ -140,86 +125,4 @@ fn engine() -> Result<Engine, String> {
     };
     // The camera delivers nothing: all requests are direct.
     rig.start(|cameras| Box::new(Load::at(0.0, cameras, vec![Bytes::from_static(b"none")])))
-}
-
-/// Hands the answer to whoever waits on the channel.
-struct Waiter {
-    answers: Sender<(Instant, bool)>,
-    asked: Instant,
-}
-
-impl Caller for Waiter {
-    fn waits(&self) -> bool {
-        true
-    }
-
-    fn answer(self: Box<Self>, result: FrameResult) {
-        let served = matches!(result.outcome, Outcome::Inferred(_));
-        // A measurement that has ended no longer listens.
-        let _ = self.answers.send((self.asked, served));
-    }
-}
-
-fn ask(engine: &Engine, answers: &Sender<(Instant, bool)>, asked: Instant) -> bool {
-    let waiter = Box::new(Waiter { answers: answers.clone(), asked });
-    engine.ask(0, Payload::Encoded(Bytes::from_static(b"direct")), waiter).is_ok()
-}
-
-/// Callers that ask again as soon as they are answered; requests per second.
-fn closed_loop(callers: usize, span: Duration) -> Result<f64, String> {
-    let engine = engine()?;
-    let (served, warm) = (AtomicU64::new(0), Duration::from_millis(300));
-    let until = Instant::now() + warm + span;
-    let count_from = Instant::now() + warm;
-    let failed = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..callers {
-            let (engine, served, failed) = (&engine, &served, &failed);
-            scope.spawn(move || {
-                let (answers, mine): (Sender<_>, Receiver<_>) = crossbeam_channel::bounded(1);
-                while Instant::now() < until {
-                    match ask(engine, &answers, Instant::now()).then(|| mine.recv()) {
-                        Some(Ok((_, true))) if Instant::now() >= count_from => served.fetch_add(1, Ordering::Relaxed),
-                        Some(Ok((_, true))) => 0,
-                        _ => failed.fetch_add(1, Ordering::Relaxed),
-                    };
-                }
-            });
-        }
-    });
-    let drained = engine.drain();
-    match failed.into_inner() {
-        0 => Ok(served.into_inner() as f64 / span.as_secs_f64()),
-        failed => Err(format!("{failed} request(s) failed: {drained:?}")),
-    }
-}
-
-/// Requests at random times, whatever the answers; their median latency in milliseconds.
-fn open_loop(per_s: f64, span: Duration, seed: u64) -> Result<f64, String> {
-    let engine = engine()?;
-    let (answers, mine) = crossbeam_channel::bounded(65_536);
-    let listener = std::thread::spawn(move || {
-        let mut latencies: Vec<f64> = mine
-            .iter()
-            .filter(|(_, served)| *served)
-            .map(|(asked, _): (Instant, bool)| asked.elapsed().as_secs_f64() * 1e3)
-            .collect();
-        latencies.sort_by(f64::total_cmp);
-        latencies
-    });
-    let mut random = Random(seed + 1);
-    let until = Instant::now() + span;
-    let mut due = Instant::now();
-    while due < until {
-        rest(due.saturating_duration_since(Instant::now()));
-        if !ask(&engine, &answers, Instant::now()) {
-            return Err("a request was refused".to_owned());
-        }
-        due += random.gap(per_s);
-    }
-    rest(Duration::from_millis(100));
-    drop(answers);
-    let _drained = engine.drain();
-    let latencies = listener.join().map_err(|_| "the listener panicked".to_owned())?;
-    if latencies.is_empty() { Err("no request was served".to_owned()) } else { Ok(median(&latencies)) }
 }

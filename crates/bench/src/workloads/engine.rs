@@ -41,7 +41,9 @@ pub fn saturate(cameras: usize, span: Duration) -> Result<Measured, String> {
     let rig = Rig {
         cameras,
         delivery: Delivery::Every,
+        waiting_frames_max: 2,
         in_flight_frames_max: 64,
+        entry_ids: false,
         mode: Mode::Sync,
         instances: Some(1),
         batch: BatchPlan { size: 64, size_max: 256, ..BatchPlan::default() },

@@ -156,7 +156,9 @@ fn through_engine(
     let rig = Rig {
         cameras: CAMERAS,
         delivery: Delivery::Every,
+        waiting_frames_max: 2,
         in_flight_frames_max: 4,
+        entry_ids: false,
         mode: Mode::Auto,
         instances: Some(instances),
         batch: BatchPlan { size: BATCH, size_max: BATCH, ..BatchPlan::default() },

@@ -66,7 +66,9 @@ fn measure(
     let rig = Rig {
         cameras: 64,
         delivery: Delivery::Every,
+        waiting_frames_max: 2,
         in_flight_frames_max: 8,
+        entry_ids: false,
         mode: Mode::Auto,
         instances: None,
         batch: BatchPlan::default(),
@@ -80,8 +82,8 @@ fn measure(
     let begun = Instant::now();
     let added = Arc::new(Mutex::new(Vec::new()));
     let sink = Added { begun, added: Arc::clone(&added) };
-    let engine = rig.start_into(clock, Box::new(sink), |cameras| {
-        Box::new(Load::at(per_s, cameras, pictures.clone()).since(begun))
+    let engine = rig.start_into(clock, Box::new(sink), |_, cameras| {
+        Ok(Box::new(Load::at(per_s, cameras, pictures.clone()).since(begun)))
     })?;
     rest(span);
     let drained = engine.drain();

@@ -1,16 +1,24 @@
 //! The workloads, by name. Each adds its figures run by run and says what it is held to.
 
 mod batcher;
+mod cameras;
+mod decode;
 mod direct;
 mod engine;
 mod gpu;
+mod handles;
 mod latency;
 mod model;
 mod python;
+mod redis;
+mod redis_latency;
+mod redis_soak;
 mod reloads;
 mod scaling;
 mod shm;
 mod soak;
+mod triton_batching;
+mod triton_transport;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,8 +49,24 @@ pub enum Name {
     Python,
     /// Direct requests: latency idle and beside cameras, throughput by perf_analyzer beside a real Triton.
     Direct,
+    /// 1,000 cameras, 40 KB JPEGs through Redis and back, against a do-nothing reader and the Python pipeline's figure.
+    Redis,
+    /// The same at 5,000 a second: milliseconds from XADD to result.
+    RedisLatency,
+    /// 1,000 cameras by frame handle through Redis, against a do-nothing reader.
+    Handles,
+    /// 10,000 cameras by frame handle at 50,000 a second, against 1,000 cameras.
+    Cameras,
+    /// 1,000 cameras through Redis with real decoding, against decoding alone.
+    Decode,
+    /// Half an hour of frames through Redis: growth of memory, drift of latency.
+    RedisSoak,
     /// A PyTorch detector on a GPU, in Python workers and in a Triton.
     Gpu,
+    /// omma's batcher in front of a real Triton against Triton's own dynamic batcher.
+    TritonBatching,
+    /// Batches in memory shared with a real Triton against a client with nothing around it.
+    TritonTransport,
 }
 
 impl Name {
@@ -58,14 +82,23 @@ impl Name {
             Self::Shm => "shm",
             Self::Python => "python",
             Self::Direct => "direct",
+            Self::Redis => "redis",
+            Self::RedisLatency => "redis-latency",
+            Self::Handles => "handles",
+            Self::Cameras => "cameras",
+            Self::Decode => "decode",
+            Self::RedisSoak => "redis-soak",
             Self::Gpu => "gpu",
+            Self::TritonBatching => "triton-batching",
+            Self::TritonTransport => "triton-transport",
         }
     }
 }
 
 pub struct Options {
     pub quick: bool,
-    pub minutes: f64,
+    /// How long a soak lasts; `None`: as long as it usually does.
+    pub minutes: Option<f64>,
     pub model: PathBuf,
     pub python: PathBuf,
     pub triton: Option<String>,
@@ -96,6 +129,14 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Shm => shm::run(options),
         Name::Python => python::run(options),
         Name::Direct => direct::run(options),
+        Name::Redis => redis::run(options),
+        Name::RedisLatency => redis_latency::run(options),
+        Name::Handles => handles::run(options),
+        Name::Cameras => cameras::run(options),
+        Name::Decode => decode::run(options),
+        Name::RedisSoak => redis_soak::run(options),
         Name::Gpu => gpu::run(options),
+        Name::TritonBatching => triton_batching::run(options),
+        Name::TritonTransport => triton_transport::run(options),
     }
 }

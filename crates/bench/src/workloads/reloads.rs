@@ -84,7 +84,9 @@ fn rig() -> Result<Rig, String> {
     Ok(Rig {
         cameras: 64,
         delivery: Delivery::Every,
+        waiting_frames_max: 2,
         in_flight_frames_max: 8,
+        entry_ids: false,
         mode: Mode::Auto,
         instances: None,
         batch: BatchPlan::default(),

@@ -37,7 +37,9 @@ fn idle_rss_mb(cameras: usize) -> Result<f64, String> {
     let rig = Rig {
         cameras,
         delivery: Delivery::Latest { age_max: Duration::from_secs(2) },
+        waiting_frames_max: 2,
         in_flight_frames_max: 64,
+        entry_ids: false,
         mode: Mode::Sync,
         instances: None,
         batch: BatchPlan::default(),

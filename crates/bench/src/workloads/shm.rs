@@ -23,8 +23,10 @@ pub fn run(options: &Options) -> Result<Figures, String> {
         ring_bytes,
         rate: Rate::Ahead(AHEAD),
         entries_max: 16,
+        results_max: None,
         warm_up: WARM_UP,
         span,
+        window: span,
     };
     let mut figures = Figures::default();
     for _ in 0..options.runs() {

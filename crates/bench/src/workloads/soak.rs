@@ -25,7 +25,7 @@ const WINDOWS: usize = 31;
 
 pub fn run(options: &Options) -> Result<Figures, String> {
     let pictures = model::pictures(640, 480)?;
-    let minutes = if options.quick { 0.4 } else { options.minutes };
+    let minutes = if options.quick { 0.4 } else { options.minutes.unwrap_or(10.0) };
     let capacity = capacity(&pictures)?;
     let per_s = capacity * 0.8;
     let engine = rig()?.start(|cameras| Box::new(Load::at(per_s, cameras, pictures.clone())))?;
@@ -88,7 +88,9 @@ fn rig() -> Result<Rig, String> {
     Ok(Rig {
         cameras: 200,
         delivery: Delivery::Every,
+        waiting_frames_max: 2,
         in_flight_frames_max: 8,
+        entry_ids: false,
         mode: Mode::Auto,
         instances: None,
         batch: BatchPlan::default(),
@@ -112,7 +114,7 @@ fn capacity(pictures: &Pictures) -> Result<f64, String> {
 }
 
 /// The least-squares slope of points.
-fn slope(points: &[(f64, f64)]) -> f64 {
+pub fn slope(points: &[(f64, f64)]) -> f64 {
     let count = points.len() as f64;
     let (mean_x, mean_y) =
         (points.iter().map(|p| p.0).sum::<f64>() / count, points.iter().map(|p| p.1).sum::<f64>() / count);

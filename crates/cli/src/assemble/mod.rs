@@ -9,6 +9,8 @@ mod python;
 mod redis;
 mod sources;
 mod store;
+#[cfg(feature = "triton")]
+mod triton;
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use omma_adapters::infer::{self, Choice, Cost, OnnxModel, OnnxOptions};
 use omma_adapters::picture::{self, PictureLimits};
 use omma_adapters::sink::jsonl::ModelLabels;
-use omma_config::{BackendConfig, Config, ModelConfig, OutputConfig, Provider, Runtime, Waiting};
+use omma_config::{BackendConfig, Config, ModelConfig, OutputConfig, Provider, Runtime, TritonConfig, Waiting};
 use omma_engine::infer::backend::{LoadedModel, ModelInfo, TensorInfo};
 use omma_engine::picture::PictureSpec;
 use omma_engine::pipeline::ModelParts;
@@ -29,17 +29,27 @@ pub struct OpenedModel {
     pub parts: ModelParts,
     pub picture: PictureSpec,
     pub choice: Option<Choice>,
+    /// Copies of the model that its servers run, where they say so.
+    pub instances: Option<usize>,
     pub notes: Vec<String>,
+}
+
+impl OpenedModel {
+    /// What the configuration says, completed by what the model says.
+    pub fn plan(&self, model: &ModelConfig) -> ModelPlan {
+        let plan = model.plan(self.picture.clone());
+        ModelPlan { instances: plan.instances.or(self.instances), ..plan }
+    }
 }
 
 pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, Failure> {
     let mut opened = Opened::default();
     for model in &config.models {
         let failed = |message: String| Failure::usage(format!("model {}: {message}", model.name));
-        let OpenedModel { parts, picture, notes, .. } =
-            open_version(model, config.engine.payload_bytes_max, None, FIRST).map_err(failed)?;
+        let found = open_version(model, config.engine.payload_bytes_max, None, FIRST).map_err(failed)?;
+        let plan = found.plan(model);
+        let OpenedModel { parts, notes, .. } = found;
         let blocking = matches!(parts.loaded.opener, omma_engine::infer::backend::Opener::Blocking(_));
-        let plan = model.plan(picture);
         let chosen =
             omma_engine::infer::mode::choose(&plan, parts.loaded.device, parts.loaded.info.batch, blocking, cores);
         opened.notes.extend(notes.into_iter().map(|note| format!("model {}: {note}", model.name)));
@@ -65,22 +75,22 @@ pub(super) fn open_version(
     wanted: Option<u32>,
     number: u32,
 ) -> Result<OpenedModel, String> {
-    let BackendConfig::Onnx { path, version, .. } = &model.backend else {
-        return match wanted {
-            None => open_one(model, bytes_max).map(|mut opened| {
-                opened.parts.version = number;
-                opened
-            }),
-            Some(wanted) => Err(format!("it has no numbered versions, found version {wanted}")),
-        };
-    };
-    let located = infer::locate(path, wanted.or(*version))?;
     let mut model = model.clone();
-    if let BackendConfig::Onnx { path, .. } = &mut model.backend {
-        *path = located.file;
-    }
+    let found = match &mut model.backend {
+        BackendConfig::Onnx { path, version, .. } => {
+            let located = infer::locate(path, wanted.or(*version))?;
+            *path = located.file;
+            located.number
+        }
+        BackendConfig::Triton(triton) => {
+            triton.version = wanted.or(triton.version);
+            triton.version
+        }
+        _ if wanted.is_none() => None,
+        _ => return Err(format!("it has no numbered versions, found version {}", wanted.unwrap_or_default())),
+    };
     let mut opened = open_one(&model, bytes_max)?;
-    opened.parts.version = located.number.unwrap_or(number);
+    opened.parts.version = found.unwrap_or(number);
     Ok(opened)
 }
 
@@ -129,6 +139,7 @@ fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String
             onnx(path, &options, picture, &model.output, limits)
         }
         BackendConfig::Python(python) => super::python::open(model, python, limits),
+        BackendConfig::Triton(triton) => served(model, triton, limits),
         BackendConfig::Null => stand_in(model, limits, infer::null),
         BackendConfig::Identity => stand_in(model, limits, infer::identity),
         BackendConfig::Simulated { base, per_item, waiting } => {
@@ -141,6 +152,16 @@ fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String
             stand_in(model, limits, |picture| infer::simulated(picture, cost, model.batch.size_max))
         }
     }
+}
+
+#[cfg(feature = "triton")]
+fn served(model: &ModelConfig, triton: &TritonConfig, limits: PictureLimits) -> Result<OpenedModel, String> {
+    super::triton::open(model, triton, limits)
+}
+
+#[cfg(not(feature = "triton"))]
+fn served(_: &ModelConfig, _: &TritonConfig, _: PictureLimits) -> Result<OpenedModel, String> {
+    Err("this build asks no servers for models, expected one with the feature `triton`".to_owned())
 }
 
 /// A model file, read in the usual way of what `output` says, with the pictures that it asks for itself.
@@ -198,7 +219,7 @@ pub(super) fn finish(
         vec![format!("pictures as {} {width}x{height}, decoded by {}", picture.dtype.name(), picture::decoder_name())];
     notes.extend(why.map(|why| format!("outputs read as guessed: {why}")));
     let parts = ModelParts { version: FIRST, outputs: plan.factory(picture.size), loaded, pictures };
-    Ok(OpenedModel { parts, picture, choice: None, notes })
+    Ok(OpenedModel { parts, picture, choice: None, instances: None, notes })
 }
 
 fn shape(tensor: &TensorInfo) -> String {

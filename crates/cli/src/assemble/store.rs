@@ -10,7 +10,7 @@ use omma_config::{BackendConfig, Config, ModelConfig};
 use omma_engine::pipeline::{ModelStore, NewVersion};
 use parking_lot::Mutex;
 
-use super::models::{FIRST, OpenedModel, open_version};
+use super::models::{FIRST, open_version};
 
 pub struct Store {
     bytes_max: usize,
@@ -71,11 +71,13 @@ impl ModelStore for Store {
         let kept = self.models.get(model).ok_or("the configuration has no such model")?;
         let config = kept.config.lock().clone();
         let next = kept.counted.load(Ordering::Relaxed).saturating_add(1);
-        let OpenedModel { parts, picture, .. } = open_version(&config, self.bytes_max, version, next)?;
+        let opened = open_version(&config, self.bytes_max, version, next)?;
+        let plan = opened.plan(&config);
+        let parts = opened.parts;
         if parts.version == next {
             kept.counted.store(next, Ordering::Relaxed);
         }
-        Ok(NewVersion { plan: config.plan(picture), parts })
+        Ok(NewVersion { plan, parts })
     }
 
     fn versions(&self, model: usize) -> Vec<u32> {

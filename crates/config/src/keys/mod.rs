@@ -5,6 +5,7 @@ mod models;
 mod redis;
 mod sources;
 mod texts;
+mod triton;
 
 use self::models::MODELS;
 use self::sources::SOURCES;

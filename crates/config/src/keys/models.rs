@@ -5,12 +5,14 @@ use omma_engine::plan::Mode;
 use omma_engine::tensor::DType;
 
 use super::texts::{ENTRY, MINUTES_10_MS, NAME, PATH, WORDS, key, list, section};
+use super::triton;
 use crate::model::{BatchAs, Provider, PythonDevice, ResizeWord, RuntimeWord, Waiting};
 use crate::output::{Activation, AnchorAxis, Background, BoxForm, BoxUnits, Decoder};
 use crate::schema::Absent::{Is, Means, Required};
 use crate::schema::Kind::{Channels, Classes, Flag, Integer, Integers, Named, Number, Or, Table, Texts, Word};
 use crate::schema::{Kind, Section, words};
 
+const VERSIONED: &[&str] = &["auto", "onnxruntime", "openvino", "rten", "triton"];
 const FILE_RUNTIMES: &[&str] = &["auto", "onnxruntime", "openvino", "rten"];
 const LOCAL_RUNTIMES: &[&str] = &["auto", "onnxruntime", "openvino", "rten", "python"];
 const PYTHON: &[&str] = &["python"];
@@ -27,7 +29,8 @@ pub(super) static MODELS: Section = list(
             Is("\"auto\""),
             "what runs it; `auto`: the best that is present; `null`: nothing, every frame goes \
              through unseen; `identity`: nothing, what goes in comes out; `simulated`: nothing either, but in the time that \
-             a model would take; `python`: a class or function in worker processes",
+             a model would take; `python`: a class or function in worker processes; `triton`: servers that speak the Open \
+             Inference Protocol",
         ),
         key(
             "entry",
@@ -76,6 +79,15 @@ pub(super) static MODELS: Section = list(
         )
         .only(PYTHON),
         key("environment", Named, Means("none"), "environment variables of the workers, beside omma's own").only(PYTHON),
+        triton::SERVERS,
+        triton::MODEL,
+        triton::SHARED_MEMORY,
+        triton::SEND,
+        triton::PICTURE_BYTES_MAX,
+        triton::REQUESTS_MAX,
+        triton::RETRIES_MAX,
+        triton::CONNECT_TIMEOUT_MS,
+        triton::START_TIMEOUT_MS,
         key(
             "path",
             Kind::Text(&PATH),
@@ -86,10 +98,10 @@ pub(super) static MODELS: Section = list(
         key(
             "version",
             Integer { min: 1, max: 4_000_000_000 },
-            Means("the highest that is there"),
-            "which version of a folder of versions",
+            Means("the highest that is there; of `triton` the server's choice"),
+            "which version of a folder of versions, or of a server's model",
         )
-        .only(FILE_RUNTIMES),
+        .only(VERSIONED),
         key(
             "watch",
             Flag,
@@ -152,7 +164,8 @@ pub(super) static MODELS: Section = list(
             "instances",
             Or("auto", &Integer { min: 1, max: 256 }),
             Is("\"auto\""),
-            "running copies, of `python` worker processes; `auto`: as many as are useful",
+            "running copies, of `python` worker processes, of `triton` on all servers together; `auto`: as many as are useful, \
+             or as the servers say",
         ),
         key("threads_per_instance", Integer { min: 1, max: 256 }, Is("1"), "threads that one copy computes with")
             .only(LOCAL_RUNTIMES),

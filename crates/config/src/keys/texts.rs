@@ -8,6 +8,7 @@ use crate::redis::fits_url as fits_redis_url;
 use crate::schema::{Absent, Key, Kind, Section, Text};
 use crate::sink::fits_stream as fits_result_stream;
 use crate::source::{fits_pattern, fits_stream as fits_frame_stream, fits_url};
+use crate::triton::fits_server;
 
 /// The longest time that anything may be told to take.
 pub(super) const MINUTES_10_MS: u64 = 600_000;
@@ -42,6 +43,18 @@ pub(super) static REDIS_URL: Text = Text {
     what: "a URL such as \"redis://host:6379/0\", \"rediss://host\" or \"unix:///run/redis.sock\", without a password in it",
     fits: fits_redis_url,
     delicate: true,
+};
+pub(super) static SERVER: Text = Text {
+    what: "a URL such as \"grpc://127.0.0.1:8001\" or \"http://127.0.0.1:8000\"",
+    fits: fits_server,
+    delicate: false,
+};
+pub(super) static SERVER_MODEL: Text = Text {
+    what: "a name of 1 to 256 letters, digits, \"-\", \"_\" or \".\"",
+    fits: |text| {
+        (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    },
+    delicate: false,
 };
 pub(super) static RESULT_STREAM: Text = Text {
     what: "the name of a stream with one \"{camera}\" or one \"{shard}\" in it",

@@ -112,6 +112,10 @@ pub fn decode_request(header_length: Option<usize>, body: &Bytes) -> Result<Mode
     for tensor in header.tensors {
         let (name, input) = (tensor.name.clone().into_owned(), read(tensor, &mut rest)?);
         let (datatype, shape, parameters, content) = input;
+        if content.is_none() && SharedMemory::of(&parameters)?.is_none() {
+            let message = "neither data nor binary_data_size nor shared memory";
+            return Err(Invalid::new(format!("tensor {}: {message}", quoted(&name))));
+        }
         request.raw_input_contents.extend(content);
         request.inputs.push(InferInputTensor { name, datatype, shape, parameters, contents: None });
     }
@@ -177,7 +181,8 @@ pub fn encode_response(response: &ModelInferResponse, binary: impl Fn(&str) -> b
     Ok(Body::new(&header.into(), tensors))
 }
 
-/// What a response's body says: as by gRPC, raw contents for every output, empty for those in shared memory.
+/// What a response's body says: as by gRPC, raw contents for every output, empty for those in shared memory, of which
+/// servers need not say that they lie there.
 ///
 /// # Errors
 /// The body is no response: what was found, and what is expected.
@@ -230,7 +235,7 @@ fn split(header_length: Option<usize>, body: &Bytes) -> Result<(Bytes, Bytes), I
     Ok((body.slice(..length), body.slice(length..)))
 }
 
-/// Datatype, shape, parameters, and raw contents unless the tensor lies in shared memory.
+/// Datatype, shape, parameters, and raw contents if the body has them.
 type Read = (String, Vec<i64>, Parameters, Option<Bytes>);
 
 fn read(tensor: Tensor<'_>, rest: &mut Bytes) -> Result<Read, Invalid> {
@@ -250,7 +255,7 @@ fn read(tensor: Tensor<'_>, rest: &mut Bytes) -> Result<Read, Invalid> {
         (None, None, Some(data)) => {
             Some(data::read(kind, shape::elements(&tensor.shape).map_err(at)?, data).map_err(at)?)
         }
-        (None, None, None) => return Err(at(Invalid::new("neither data nor binary_data_size nor shared memory"))),
+        (None, None, None) => None,
         _ => return Err(at(Invalid::new("more than one of data, binary_data_size and shared memory"))),
     };
     Ok((kind.name().to_owned(), tensor.shape, parameters, content))

@@ -90,7 +90,7 @@ impl AsRef<[u8]> for Rows {
 
 impl Client {
     pub(super) fn say(&self, level: Level, text: String) {
-        say(&self.messages, &self.options.model, level, text);
+        say(&self.messages, &self.options.name, level, text);
     }
 
     /// Sees a batch through: to the answer, or to the reason why there is none.
@@ -149,7 +149,7 @@ impl Client {
                     avoid = Some(at);
                 }
                 Kind::Region => {
-                    server.forget_regions().await;
+                    server.forget_regions();
                     forgotten += 1;
                     if forgotten > FORGOTTEN_MAX {
                         return Err(BackendError::batch(message));
@@ -303,9 +303,12 @@ impl Client {
                 }
             }
         }
-        for name in self.pool.gone() {
-            for server in &self.servers {
-                let _ = tokio::time::timeout(HEALTH_WITHIN, server.unregister(&name)).await;
+        let gone = self.pool.gone();
+        for server in &self.servers {
+            server.condemn(&gone);
+            // One that is down hears of them when it is back.
+            if server.down_until(Instant::now()).is_none() {
+                let _ = tokio::time::timeout(HEALTH_WITHIN, server.unregister_gone()).await;
             }
         }
     }

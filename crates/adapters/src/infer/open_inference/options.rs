@@ -97,7 +97,10 @@ pub enum Send {
 pub struct OpenInferenceOptions {
     /// At least one. Every server is taken to have the same model.
     pub servers: Vec<ServerUrl>,
+    /// What the servers call it.
     pub model: String,
+    /// What messages to people call it.
+    pub name: String,
     /// Empty: the server chooses.
     pub version: String,
     pub shared_memory: SharedMemoryUse,
@@ -117,9 +120,11 @@ impl OpenInferenceOptions {
     /// The usual, for one server.
     #[must_use]
     pub fn new(server: ServerUrl, model: impl Into<String>) -> Self {
+        let model = model.into();
         Self {
             servers: vec![server],
-            model: model.into(),
+            name: model.clone(),
+            model,
             version: String::new(),
             shared_memory: SharedMemoryUse::Auto,
             send: Send::Tensor,

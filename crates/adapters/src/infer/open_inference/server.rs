@@ -22,8 +22,12 @@ pub(super) struct Server {
     /// Requests on their way to it.
     in_flight: AtomicUsize,
     state: Mutex<State>,
-    /// Regions of shared memory that it knows of. Locked while one is registered, so that each is registered once.
-    regions: tokio::sync::Mutex<HashSet<String>>,
+    /// Regions of shared memory that it knows of.
+    regions: Mutex<HashSet<String>>,
+    /// Held while one is registered, so that each is registered once.
+    registering: tokio::sync::Mutex<()>,
+    /// Regions that are gone and that it is still to be told of.
+    gone: Mutex<Vec<String>>,
 }
 
 enum Speaks {
@@ -64,8 +68,15 @@ impl Server {
             Transport::Grpc => Speaks::Grpc(Grpc::new(&url, connect_timeout)?),
             Transport::Http => Speaks::Http(Http::new(&url, connect_timeout)),
         };
-        let (in_flight, state, regions) = (AtomicUsize::new(0), Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self { url, transport, in_flight, state, regions })
+        Ok(Self {
+            url,
+            transport,
+            in_flight: AtomicUsize::new(0),
+            state: Mutex::default(),
+            regions: Mutex::default(),
+            registering: tokio::sync::Mutex::default(),
+            gone: Mutex::default(),
+        })
     }
 
     pub(super) fn on_its_way(&self) -> OnItsWay<'_> {
@@ -125,8 +136,11 @@ impl Server {
 
     /// Sees to it that the server knows this segment.
     pub(super) async fn register(&self, segment: &Segment) -> Result<(), Failure> {
-        let mut regions = self.regions.lock().await;
-        if regions.contains(segment.name()) {
+        if self.regions.lock().contains(segment.name()) {
+            return Ok(());
+        }
+        let _one_at_a_time = self.registering.lock().await;
+        if self.regions.lock().contains(segment.name()) {
             return Ok(());
         }
         match speak!(self, register(segment.name(), &segment.key(), segment.len())) {
@@ -135,25 +149,32 @@ impl Server {
             Err(failure) if failure.message.contains("already") => {}
             Err(failure) => return Err(failure),
         }
-        regions.insert(segment.name().to_owned());
+        self.regions.lock().insert(segment.name().to_owned());
         Ok(())
     }
 
     /// It has forgotten its regions: it is another process now.
-    pub(super) async fn forget_regions(&self) {
-        self.regions.lock().await.clear();
+    pub(super) fn forget_regions(&self) {
+        self.regions.lock().clear();
+        self.gone.lock().clear();
     }
 
-    /// Tells it that a segment is gone, if it knows of it; whether it heard does not matter to anybody else.
-    pub(super) async fn unregister(&self, name: &str) {
-        if self.regions.lock().await.remove(name) {
-            let _ = speak!(self, unregister(name));
+    /// These segments are gone: those that it knows of it will be told.
+    pub(super) fn condemn(&self, names: &[String]) {
+        let mut regions = self.regions.lock();
+        self.gone.lock().extend(names.iter().filter(|name| regions.remove(*name)).cloned());
+    }
+
+    /// Tells it of segments that are gone; whether it heard of one does not matter to anybody else.
+    pub(super) async fn unregister_gone(&self) {
+        while let Some(name) = { self.gone.lock().pop() } {
+            let _ = speak!(self, unregister(&name));
         }
     }
 
     /// Tells it of all segments that they are gone.
     pub(super) async fn unregister_all(&self) {
-        let names: Vec<_> = self.regions.lock().await.drain().collect();
+        let names: Vec<_> = self.regions.lock().drain().collect();
         for name in names {
             if speak!(self, unregister(&name)).is_err_and(|failure| failure.kind == Kind::Connection) {
                 return;

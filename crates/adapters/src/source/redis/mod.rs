@@ -16,6 +16,7 @@ mod latest;
 mod leases;
 mod poison;
 mod read;
+mod rota;
 mod stream;
 mod worker;
 

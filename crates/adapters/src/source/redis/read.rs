@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use omma_engine::cameras::Delivery;
 use omma_frame::Arrival;
 
 use super::RedisSourceOptions;
 use super::budget::power_below;
 use super::entries::{Entry, EntryReader};
 use super::latest::{self, Skipped};
+use super::rota::Turn;
 use super::stream::{Cursor, EntryId, Stream};
 use super::worker::{Reply, Worker};
 use crate::redis::link::{Answer, Commands, Head, LinkError, Place, Replies, ReplyError, Retry};
@@ -125,74 +127,53 @@ impl Worker {
 
     /// Puts the reads and returns the streams that they ask.
     fn put_reads(&mut self, rooms: &[u32], now: Instant, jobs: &mut Vec<Job>, reply: &mut Reply) -> Vec<u32> {
-        let mut asked: Vec<u32> = Vec::new();
         if rooms.is_empty() {
-            return asked;
+            return Vec::new();
         }
-        let shards = self.by_shard.len();
-        let held: Vec<bool> = (0..shards).map(|shard| self.leases.holds(shard as u32, now)).collect();
-        let is_ready = |stream: &Stream, position: u32| {
+        let held: Vec<bool> = (0..self.by_shard.len()).map(|shard| self.leases.holds(shard as u32, now)).collect();
+        let streams = &self.streams;
+        let is_ready = |position: u32| {
+            let stream = &streams[position as usize];
             rooms.get(position as usize).is_some_and(|&room| room > 0)
                 && !matches!(stream.cursor, Cursor::Closed(_))
                 && !stream.is_away(now)
         };
         let lists = self.by_shard.iter().zip(&held).filter(|(_, held)| **held).flat_map(|(list, _)| list);
-        let ready = lists.filter(|&&position| is_ready(&self.streams[position as usize], position)).count();
+        let ready = lists.filter(|&&position| is_ready(position)).count();
         if ready == 0 {
-            return asked;
+            return Vec::new();
         }
         let (limit, count_max) = self.budget.plan(ready, self.options.read_frames_max);
-        // Who had no turn comes first in the next.
-        let begin = self.first_shard % shards;
-        self.turns = self.turns.wrapping_add(1);
-        for shard in (begin..shards).chain(0..begin).filter(|&shard| held[shard]) {
-            if asked.len() >= limit {
-                self.first_shard = shard;
-                reply.more = true;
-                break;
-            }
-            let list = &self.by_shard[shard];
-            // Within a shard too, if it alone has more than a turn may ask.
-            let from = if list.len() > limit { self.turns.wrapping_mul(limit) % list.len() } else { 0 };
-            let mut calls: Vec<(u16, usize, u32)> = list[from..]
-                .iter()
-                .chain(&list[..from])
-                .filter(|&&position| is_ready(&self.streams[position as usize], position))
-                .take(limit - asked.len())
-                .map(|&position| {
-                    let stream = &self.streams[position as usize];
-                    let slot = if self.link.is_cluster() { slot(stream.place) } else { 0 };
-                    let room = (rooms[position as usize] as usize).min(count_max);
-                    // Zero stands for the script.
-                    let count = if stream.cursor == Cursor::Skip { 0 } else { power_below(room) };
-                    (slot, count, position)
-                })
-                .collect();
+        let Turn { streams: mut asked, parts, cut } =
+            self.rota.turn(&self.by_shard, limit, |shard| held[shard], is_ready);
+        reply.more |= cut;
+        // The slot of a cluster, and for how many entries to ask; zero stands for the script.
+        let is_cluster = self.link.is_cluster();
+        let key = |position: &u32| {
+            let stream = &streams[*position as usize];
+            let room = (rooms[*position as usize] as usize).min(count_max);
+            let count = if stream.cursor == Cursor::Skip { 0 } else { power_below(room) };
+            (if is_cluster { slot(stream.place) } else { 0 }, count)
+        };
+        for part in parts {
             // Mostly all are of one kind already.
-            if !calls.is_sorted_by_key(|&(slot, count, _)| (slot, count)) {
-                calls.sort_by_key(|&(slot, count, _)| (slot, count));
+            if !asked[part.clone()].is_sorted_by_key(key) {
+                asked[part.clone()].sort_by_key(key);
             }
-            for call in calls.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-                let range = asked.len()..asked.len() + call.len();
-                asked.extend(call.iter().map(|(_, _, position)| *position));
-                match call[0].1 {
+            let mut start = part.start;
+            for call in asked[part].chunk_by(|a, b| key(a) == key(b)) {
+                let range = start..start + call.len();
+                start = range.end;
+                match key(&call[0]).1 {
                     0 => {
-                        let streams: Vec<&Stream> =
-                            call.iter().map(|(_, _, position)| &self.streams[*position as usize]).collect();
+                        let skipped: Vec<&Stream> = call.iter().map(|&position| &streams[position as usize]).collect();
                         let (group, consumer) = (self.options.group.as_bytes(), self.options.consumer.as_bytes());
-                        latest::ask(&mut self.commands, group, consumer, &streams);
+                        latest::ask(&mut self.commands, group, consumer, &skipped);
                         jobs.push(Job::Skip(range));
                     }
                     count => {
-                        let keeps_pending = self.keeps_pending();
-                        put_read(
-                            &mut self.commands,
-                            &self.options,
-                            &self.streams,
-                            &asked[range.clone()],
-                            count,
-                            keeps_pending,
-                        );
+                        let keeps_pending = self.options.delivery == Delivery::Every;
+                        put_read(&mut self.commands, &self.options, streams, call, count, keeps_pending);
                         jobs.push(Job::Read(range, count));
                     }
                 }

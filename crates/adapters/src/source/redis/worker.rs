@@ -16,6 +16,7 @@ use super::budget::Budget;
 use super::discover::Discovery;
 use super::entries::EntryReader;
 use super::leases::Leases;
+use super::rota::Rota;
 use super::stream::{Cursor, EntryId, FIRST, Stream};
 use crate::redis::link::{Commands, Link, LinkError, Retry};
 
@@ -89,9 +90,7 @@ pub(super) struct Worker {
     pub dead: Vec<(u32, EntryId)>,
     /// Streams whose group has to be seen to.
     pub closed: bool,
-    /// The shard at which the next turn begins, and how many there were.
-    pub first_shard: usize,
-    pub turns: usize,
+    pub rota: Rota,
     pub next_look: Instant,
     pub next_stream_looked: usize,
     pub next_rings: Instant,
@@ -124,8 +123,7 @@ impl Worker {
             owing: Vec::new(),
             dead: Vec::new(),
             closed: true,
-            first_shard: 0,
-            turns: 0,
+            rota: Rota::default(),
             next_look: now,
             next_stream_looked: 0,
             next_rings: now,

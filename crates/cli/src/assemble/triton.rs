@@ -1,0 +1,90 @@
+//! A model on Open Inference Protocol servers: what the configuration and the servers say, put together.
+
+use omma_adapters::infer::open_inference::{
+    self as oip, OpenInferenceModel, OpenInferenceOptions, ServerUrl, passing_on, slot_spec,
+};
+use omma_adapters::infer::{check, guess_spec};
+use omma_adapters::picture::PictureLimits;
+use omma_config::{ModelConfig, SendAs, SharedMemoryUse, TritonConfig};
+use omma_engine::pipeline::ModelParts;
+use omma_engine::post::decode::{BoxUnits, OutputPlan};
+use omma_frame::Size;
+
+use super::models::{FIRST, OpenedModel, finish};
+use super::outputs;
+
+pub(super) fn open(model: &ModelConfig, triton: &TritonConfig, limits: PictureLimits) -> Result<OpenedModel, String> {
+    let opened = oip::open(options(model, triton)?)?;
+    match triton.send {
+        SendAs::Tensor => tensors(model, opened, limits),
+        SendAs::Picture => pictures(model, triton, opened, limits),
+    }
+}
+
+fn options(model: &ModelConfig, triton: &TritonConfig) -> Result<OpenInferenceOptions, String> {
+    let servers = triton.servers.iter().map(|url| ServerUrl::parse(url)).collect::<Result<_, _>>()?;
+    Ok(OpenInferenceOptions {
+        servers,
+        model: triton.model.clone(),
+        name: model.name.clone(),
+        version: triton.version.map(|version| version.to_string()).unwrap_or_default(),
+        shared_memory: match triton.shared_memory {
+            SharedMemoryUse::Auto => oip::SharedMemoryUse::Auto,
+            SharedMemoryUse::On => oip::SharedMemoryUse::On,
+            SharedMemoryUse::Off => oip::SharedMemoryUse::Off,
+        },
+        send: match triton.send {
+            SendAs::Tensor => oip::Send::Tensor,
+            SendAs::Picture => oip::Send::Picture,
+        },
+        requests_max: triton.requests_max,
+        connect_timeout: triton.connect_timeout,
+        start_timeout: triton.start_timeout,
+        deadline: model.deadline,
+        retries_max: triton.retries_max,
+    })
+}
+
+/// The model takes decoded pictures.
+fn tensors(model: &ModelConfig, opened: OpenInferenceModel, limits: PictureLimits) -> Result<OpenedModel, String> {
+    let info = &opened.model.info;
+    let size = Option::zip(model.input.width, model.input.height).map(|(width, height)| Size { width, height });
+    let picture = model
+        .input
+        .picture(guess_spec(info, size).as_ref())
+        .ok_or("its input leaves the pictures' size open: set input.width and input.height")?;
+    check(info, &picture)?;
+    let OpenedModel { parts, picture, mut notes, .. } = finish(opened.model, picture, &model.output, limits)?;
+    notes.splice(0..0, opened.notes);
+    Ok(OpenedModel { parts, picture, choice: None, instances: Some(opened.instances), notes })
+}
+
+/// The model decodes pictures itself.
+fn pictures(
+    model: &ModelConfig,
+    triton: &TritonConfig,
+    opened: OpenInferenceModel,
+    limits: PictureLimits,
+) -> Result<OpenedModel, String> {
+    let seen = Option::zip(model.input.width, model.input.height).map(|(width, height)| Size { width, height });
+    let (plan, why) = outputs::plan(&model.output, &opened.model.info.outputs, seen.unwrap_or_default())?;
+    if let OutputPlan::Detections(detections) = &plan
+        && detections.units == BoxUnits::Normalized
+        && seen.is_none()
+    {
+        return Err(
+            "its boxes are normalized to an input whose size is not known: set input.width and input.height".to_owned()
+        );
+    }
+    let mut notes = opened.notes;
+    notes.push(format!("pictures as they came, of up to {} bytes", triton.picture_bytes_max));
+    notes.extend(why.map(|why| format!("outputs read as guessed: {why}")));
+    let parts = ModelParts {
+        version: FIRST,
+        outputs: plan.factory(seen.unwrap_or_default()),
+        loaded: opened.model,
+        pictures: passing_on(limits, seen.map(|size| (size, model.input.resize))),
+    };
+    let picture = slot_spec(triton.picture_bytes_max);
+    Ok(OpenedModel { parts, picture, choice: None, instances: Some(opened.instances), notes })
+}

@@ -1,0 +1,234 @@
+//! A real tritonserver of a test's own: some of the models in `models/triton`, on free ports, with the faults that a
+//! server can have.
+//!
+//! A server lives as long as the thread that started it and no longer than its [`TritonServer`]; the processes of its
+//! Python models follow it. Where it is missing, [`TritonServer::start`] says so and gives none, or fails if
+//! `OMMA_REQUIRE_RUNTIMES=1`.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::redis_server::free_port;
+
+/// A server that takes longer to load its models is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// A running server, or one that was killed and may be started again on the same ports.
+pub struct TritonServer {
+    folder: tempfile::TempDir,
+    models: Vec<String>,
+    http: u16,
+    grpc: u16,
+    metrics: u16,
+    child: Option<Child>,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn script() -> PathBuf {
+    root().join("scripts/triton.sh")
+}
+
+/// Whether there is a tritonserver to be started; says loudly if there is none.
+///
+/// # Panics
+/// There is none and `OMMA_REQUIRE_RUNTIMES=1`.
+#[must_use]
+pub fn is_installed() -> bool {
+    if Command::new(script()).arg("installed").status().is_ok_and(|status| status.success()) {
+        return true;
+    }
+    let missing = "tritonserver is not installed (scripts/setup.sh test installs it)";
+    assert!(std::env::var_os("OMMA_REQUIRE_RUNTIMES").is_none_or(|value| value != "1"), "{missing}");
+    let _ = writeln!(io::stderr(), "NOT RUN: {missing}");
+    false
+}
+
+impl TritonServer {
+    /// Starts a server with these of the models in `models/triton` and waits until it is ready; `None`: there is no
+    /// tritonserver here, which has been said.
+    ///
+    /// # Panics
+    /// The server does not start.
+    #[must_use]
+    pub fn start(models: &[&str]) -> Option<Self> {
+        if !is_installed() {
+            return None;
+        }
+        let models: Vec<String> = models.iter().map(|&model| model.to_owned()).collect();
+        let mut said = String::new();
+        // A port that was free may be taken by the time the server asks for it.
+        for _ in 0..3 {
+            let folder = tempfile::Builder::new().prefix("triton-").tempdir().expect("a temporary folder");
+            let (http, grpc, metrics) = (free_port(), free_port(), free_port());
+            let mut server = Self { folder, models: models.clone(), http, grpc, metrics, child: None };
+            server.spawn();
+            if server.wait_ready() {
+                return Some(server);
+            }
+            said = server.log();
+        }
+        panic!("tritonserver does not start: {said}");
+    }
+
+    /// `grpc://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn grpc(&self) -> String {
+        format!("grpc://127.0.0.1:{}", self.grpc)
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn http(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http)
+    }
+
+    /// kill -9, of its models' processes too: one that was just starting would not notice that its server is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // SAFETY: a call without pointers; the group is the server's own, and it is not yet waited for.
+            unsafe {
+                libc::kill(-(child.id() as i32), libc::SIGKILL);
+            }
+            let _ = child.wait();
+            self.sweep();
+        }
+    }
+
+    /// What the server and its models shared lies around once they are killed.
+    fn sweep(&self) {
+        let ours = |name: &str| name.starts_with(&self.region());
+        for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(ours) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// How the names of the memory begin that it shares with its models.
+    fn region(&self) -> String {
+        format!("omma-triton-{}-{}-", std::process::id(), self.grpc)
+    }
+
+    /// SIGSTOP: it keeps its connections and answers nobody.
+    pub fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    /// Starts a killed server again, on the same ports, without waiting until it is ready.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.spawn();
+    }
+
+    /// Asks by HTTP: the status and the body.
+    ///
+    /// # Panics
+    /// It does not answer.
+    #[must_use]
+    pub fn ask(&self, method: &str, path: &str) -> (u16, String) {
+        self.exchange(method, path).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// How often a model was run, as the server counts.
+    ///
+    /// # Panics
+    /// It does not say.
+    #[must_use]
+    pub fn executions(&self, model: &str) -> u64 {
+        let (status, body) = self.ask("GET", &format!("/v2/models/{model}/stats"));
+        assert_eq!(status, 200, "{body}");
+        let (_, count) = body.split_once("\"execution_count\":").expect("a count");
+        count.split(|c: char| !c.is_ascii_digit()).next().and_then(|count| count.parse().ok()).expect("a number")
+    }
+
+    fn exchange(&self, method: &str, path: &str) -> io::Result<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http))?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: triton\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
+        // Not every answer is followed by the end of the connection.
+        let mut stream = BufReader::new(stream);
+        let (mut status, mut length, mut line) = (None, 0, String::new());
+        while stream.read_line(&mut line)? > 0 && !line.trim_end().is_empty() {
+            let words = line.to_ascii_lowercase();
+            if let Some(value) = words.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap_or(0);
+            } else if words.starts_with("http/") {
+                status = words.split(' ').nth(1).and_then(|status| status.parse().ok());
+            }
+            line.clear();
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body)?;
+        let status = status.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    fn spawn(&mut self) {
+        let log = File::create(self.folder.path().join("log")).expect("a log");
+        let mut command = Command::new(script());
+        command.arg("run").arg(root().join("models/triton")).arg("--model-control-mode=explicit");
+        command.args(self.models.iter().map(|model| format!("--load-model={model}")));
+        command.arg(format!("--backend-config=python,shm-region-prefix-name={}", self.region()));
+        command.env("HTTP_PORT", self.http.to_string());
+        command.env("GRPC_PORT", self.grpc.to_string());
+        command.env("METRICS_PORT", self.metrics.to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
+        // SAFETY: one system call that is allowed between fork and exec. A test that is killed takes its server along.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        self.child = Some(command.spawn().expect("scripts/triton.sh starts"));
+    }
+
+    /// Whether it is ready; `false`: it has ended.
+    fn wait_ready(&mut self) -> bool {
+        let begin = Instant::now();
+        while begin.elapsed() < PATIENCE {
+            if self.exchange("GET", "/v2/health/ready").is_ok_and(|(status, _)| status == 200) {
+                return true;
+            }
+            let child = self.child.as_mut().expect("it was started");
+            if child.try_wait().expect("a child can be asked").is_some() {
+                self.child = None;
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("tritonserver is not ready within {PATIENCE:?}: {}", self.log());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn signal(&self, signal: i32) {
+        let child = self.child.as_ref().expect("it runs");
+        // SAFETY: a call without pointers; the process is ours and not yet waited for.
+        unsafe {
+            libc::kill(child.id() as i32, signal);
+        }
+    }
+}
+
+impl Drop for TritonServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
