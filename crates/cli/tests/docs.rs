@@ -40,11 +40,12 @@ const READERS_PORTS: [&str; 2] = ["127.0.0.1:9090", "127.0.0.1:8001"];
 const READERS_CAMERA: &str = "http://10.0.0.7/video.mjpg";
 const READERS_REDIS: &str = "redis://127.0.0.1:6379";
 
-/// Stops `omma run` with SIGINT once there are results, in their file or in Redis, and ends as it does.
+/// Stops `omma run` with SIGINT once there are results of its own, in their file or in Redis, and ends as it does.
 const LIVE: &str = r#"
 omma() {
   if [ "$1" != run ]; then command omma "$@"; return; fi
   redis() { redis-cli -u redis://127.0.0.1:6379 "$1" omma:results:cam-0000 2>&1; }
+  rm -f results.jsonl
   redis DEL > /dev/null || true
   command omma "$@" &
   local run=$!
