@@ -8,7 +8,8 @@
 //!
 //! What the pages take for granted is put in its place: the reader's models are those of the repository, the reader's
 //! camera a server on the loopback, the reader's Triton one of the test's own (without one its page is passed over), the
-//! reader's pictures drawn, and ports are any free ones.
+//! reader's Redis too (without one blocks that name it are passed over), the reader's pictures drawn, and ports are any
+//! free ones.
 
 use std::fs;
 use std::net::TcpListener;
@@ -18,6 +19,7 @@ use std::process::Command;
 use omma_adapters::picture::encode_jpeg;
 use omma_frame::Size;
 use omma_testkit::python;
+use omma_testkit::redis_server::{RedisServer, RedisSetup};
 use omma_testkit::source_mjpeg_server::{Act, MjpegServer};
 use omma_testkit::triton_server::TritonServer;
 
@@ -36,14 +38,17 @@ const READERS_PICTURES: [(&str, [u8; 3], u8); 5] = [
 ];
 const READERS_PORTS: [&str; 2] = ["127.0.0.1:9090", "127.0.0.1:8001"];
 const READERS_CAMERA: &str = "http://10.0.0.7/video.mjpg";
+const READERS_REDIS: &str = "redis://127.0.0.1:6379";
 
-/// Stops `omma run` with SIGINT once there are results, and ends as it does.
+/// Stops `omma run` with SIGINT once there are results, in their file or in Redis, and ends as it does.
 const LIVE: &str = r#"
 omma() {
   if [ "$1" != run ]; then command omma "$@"; return; fi
+  redis() { redis-cli -u redis://127.0.0.1:6379 "$1" omma:results:cam-0000 2>&1; }
+  redis DEL > /dev/null || true
   command omma "$@" &
   local run=$!
-  until [ -s results.jsonl ] || ! kill -0 $run; do sleep 0.1; done
+  until [ -s results.jsonl ] || [ "$(redis EXISTS)" = 1 ] || ! kill -0 $run; do sleep 0.1; done
   kill -INT $run
   wait $run
 }
@@ -204,7 +209,10 @@ fn every_command_in_the_documentation_runs() {
             None
         };
         let at_triton = triton.as_ref().map_or_else(|| READERS_TRITON.to_owned(), TritonServer::grpc);
-        let text = with_free_ports(&written.replace(READERS_TRITON, &at_triton));
+        let redis = written.contains(READERS_REDIS).then(|| RedisServer::start(&RedisSetup::default())).flatten();
+        let at_redis = redis.as_ref().map_or_else(|| READERS_REDIS.to_owned(), RedisServer::url);
+        let (ours, live) = (written.replace(READERS_REDIS, &at_redis), LIVE.replace(READERS_REDIS, &at_redis));
+        let text = with_free_ports(&ours.replace(READERS_TRITON, &at_triton));
         let folder = tempfile::tempdir().expect("a folder");
         provide(&text, folder.path());
         let address = text.split("http = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
@@ -213,9 +221,10 @@ fn every_command_in_the_documentation_runs() {
             let place = format!("{}:{}", page.display(), block.line);
             match block.info.split_whitespace().collect::<Vec<_>>().as_slice() {
                 ["toml" | "python", name] => write(folder.path(), name, &block.text, &camera),
+                ["sh", "run", ..] if redis.is_none() && block.text.contains(READERS_REDIS) => {}
                 ["sh", "run", how @ ..] => {
                     let prelude = match how {
-                        ["live", ..] => LIVE,
+                        ["live", ..] => &live,
                         ["served", ..] => &served,
                         _ => "",
                     };

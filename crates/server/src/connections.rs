@@ -36,8 +36,8 @@ const PING: Duration = Duration::from_secs(20);
 /// How much of a request HTTP/2 lets its sender be ahead. A tensor of a megabyte goes without a pause.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Fewer, larger pieces of a tensor.
-const FRAME_BYTES_MAX: u32 = 1 << 20;
+/// A picture of 320x320 in floats comes in one piece, which is then never copied to be joined with others.
+const FRAME_BYTES_MAX: u32 = 2 << 20;
 /// After an accept that failed, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What an HTTP/2 client that has asked something has to hear that it should go elsewhere.

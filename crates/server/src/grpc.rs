@@ -1,6 +1,10 @@
 //! The gRPC service: each call is the API's, in the messages of the protocol.
 //!
+//! Inference, whose messages are large, goes a shorter way ([`bulk`]).
+//!
 //! A call that is cancelled, or whose connection closes, drops its future, and with it the request in the engine.
+
+mod bulk;
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -33,17 +37,18 @@ pub(crate) const STREAM_IDLE_MAX: Duration = Duration::from_secs(600);
 /// The service, for the listener.
 pub(crate) fn service(api: Arc<Api>) -> Timed<GrpcInferenceServiceServer<Calls>> {
     let limits = api.limits;
-    let inner = GrpcInferenceServiceServer::new(Calls { api })
+    let inner = GrpcInferenceServiceServer::new(Calls { api: Arc::clone(&api) })
         .max_decoding_message_size(limits.request_bytes_max)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
     // The request's bytes have as long as its answer.
-    Timed { inner, most: limits.timeout * 2 }
+    Timed { inner, api, most: limits.timeout * 2 }
 }
 
 /// Ends calls that take too long, the reading of their request included.
 #[derive(Clone)]
 pub(crate) struct Timed<S> {
     inner: S,
+    api: Arc<Api>,
     most: Duration,
 }
 
@@ -64,7 +69,12 @@ where
 
     fn call(&mut self, request: http::Request<Metered>) -> Self::Future {
         let most = self.most;
-        let call = self.inner.call(request);
+        let call: Self::Future = if bulk::is_for(&request) {
+            let api = Arc::clone(&self.api);
+            Box::pin(async move { Ok(bulk::answer(&api, request).await) })
+        } else {
+            Box::pin(self.inner.call(request))
+        };
         Box::pin(async move {
             match tokio::time::timeout(most, call).await {
                 Ok(answer) => answer,
@@ -142,6 +152,7 @@ impl GrpcInferenceService for Calls {
         Ok(Response::new(model.metadata()))
     }
 
+    /// Part of the service, though its calls come by [`bulk`].
     async fn model_infer(
         &self,
         request: Request<wire::ModelInferRequest>,

@@ -293,7 +293,8 @@ impl RedisCluster {
         }
     }
 
-    /// Runs a command where its key lives, following where the cluster sends it.
+    /// Runs a command where its key lives, following where the cluster sends it. A node that is dead says nothing:
+    /// [`Reply::Nil`].
     ///
     /// # Panics
     /// No node takes it.
@@ -302,6 +303,9 @@ impl RedisCluster {
         let mut port = self.nodes.iter().find(|node| node.child.is_some()).expect("a living node").port;
         for _ in 0..5 {
             let node = self.nodes.iter().find(|node| node.port == port).expect("a node of this cluster");
+            if node.child.is_none() {
+                return Reply::Nil;
+            }
             let reply = node.client().command(words).expect("the node answers");
             match &reply {
                 Reply::Error(text) if text.starts_with("MOVED ") => {

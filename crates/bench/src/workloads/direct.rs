@@ -22,12 +22,13 @@ use omma_frame::Size;
 use omma_protocol::wire::grpc_inference_service_client::GrpcInferenceServiceClient;
 use omma_protocol::wire::{ModelInferRequest, model_infer_request::InferInputTensor};
 use omma_server::{ApiLimits, Server, ServerOptions, Watched};
+use omma_testkit::triton_server::TritonServer;
 use tonic::transport::Endpoint;
 
 use super::Options;
 use crate::figures::Figures;
 use crate::load::{Load, rest};
-use crate::perf::{At, PerfAnalyzer, Triton, Way};
+use crate::perf::{At, PerfAnalyzer, Way};
 use crate::rig::{Blind, Rig, no_pictures};
 
 /// What perf_analyzer keeps under way.
@@ -43,6 +44,7 @@ const COST_BATCH: usize = 16;
 
 pub fn run(options: &Options) -> Result<Figures, String> {
     let perf = PerfAnalyzer::find()?;
+    let missing = || "a tritonserver is needed: `scripts/triton.sh install`".to_owned();
     let mut figures = Figures::default();
     // Ten seconds of each side of each way in the long form.
     let (spans, rounds) = if options.quick { (Duration::from_secs(1), 1) } else { (Duration::from_secs(3), 5) };
@@ -66,11 +68,13 @@ pub fn run(options: &Options) -> Result<Figures, String> {
     let output_bytes = pictures(DType::F32).slot_bytes();
     for _ in 0..rounds {
         let stand = Stand::start(identity(&pictures(DType::F32)), pictures(DType::F32), Cameras::Silent)?;
-        let ours = |way| perf.inferences_per_s(stand.at, way, MODEL, output_bytes, REQUESTS, spans);
+        let ours = |way| perf.inferences_per_s(&stand.at, way, MODEL, output_bytes, REQUESTS, spans);
         let ours = [ours(Way::Grpc)?, ours(Way::Http)?, ours(Way::SharedMemory)?];
         drop(stand);
-        let triton = Triton::start(TRITON_MODEL)?;
-        let theirs = |way| perf.inferences_per_s(triton.at, way, TRITON_MODEL, output_bytes, REQUESTS, spans);
+        let triton = TritonServer::start(&[TRITON_MODEL]).ok_or_else(missing)?;
+        let bare = |url: String| url.split_once("://").map_or_else(|| url.clone(), |(_, address)| address.to_owned());
+        let at = At { http: bare(triton.http()), grpc: bare(triton.grpc()) };
+        let theirs = |way| perf.inferences_per_s(&at, way, TRITON_MODEL, output_bytes, REQUESTS, spans);
         let theirs = [theirs(Way::Grpc)?, theirs(Way::Http)?, theirs(Way::SharedMemory)?];
         for (at, [ratio, us, them]) in [
             ["perf_ratio_grpc", "grpc_per_s", "triton_grpc_per_s"],
@@ -88,7 +92,6 @@ pub fn run(options: &Options) -> Result<Figures, String> {
     figures.limit("idle_p50_ms", "<= 0.3");
     figures.limit("idle_p99_ms", "<= 1");
     figures.limit("loaded_p99_ms", "<= one batch + 5");
-    figures.limit("loaded_16ms_p99_ms", "<= the batch before it + its own + 5");
     for ratio in ["perf_ratio_grpc", "perf_ratio_http", "perf_ratio_shm"] {
         figures.limit(ratio, ">= 1.5");
     }
@@ -129,7 +132,9 @@ impl Stand {
         let rig = Rig {
             cameras: 64,
             delivery: Delivery::Every,
+            waiting_frames_max: 2,
             in_flight_frames_max: 64,
+            entry_ids: false,
             mode: Mode::Auto,
             instances: None,
             batch: BatchPlan::default(),
@@ -156,7 +161,9 @@ impl Stand {
             ..ServerOptions::default()
         };
         let server = Server::start(&server, watched).map_err(|error| error.to_string())?;
-        let listens = |address: Option<SocketAddr>| address.ok_or_else(|| "the server does not listen".to_owned());
+        let listens = |address: Option<SocketAddr>| {
+            address.map(|address| address.to_string()).ok_or_else(|| "the server does not listen".to_owned())
+        };
         let at = At { http: listens(server.http())?, grpc: listens(server.grpc())? };
         rest(Duration::from_millis(300));
         Ok(Self { _server: server, engine, at, spec })
@@ -166,7 +173,7 @@ impl Stand {
     fn asked(&self, span: Duration) -> Result<(f64, f64), String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        let mut took = runtime.block_on(ask(self.at.grpc, &self.spec, span))?;
+        let mut took = runtime.block_on(ask(&self.at.grpc, &self.spec, span))?;
         took.sort();
         let at = |part: usize| took[took.len() * part / 100].as_secs_f64() * 1e3;
         Ok((at(50), at(99)))
@@ -178,7 +185,7 @@ impl Stand {
 }
 
 /// How long each request took.
-async fn ask(at: SocketAddr, spec: &PictureSpec, span: Duration) -> Result<Vec<Duration>, String> {
+async fn ask(at: &str, spec: &PictureSpec, span: Duration) -> Result<Vec<Duration>, String> {
     let endpoint = Endpoint::from_shared(format!("http://{at}")).map_err(|error| error.to_string())?;
     let channel = endpoint.connect().await.map_err(|error| format!("no connection: {error}"))?;
     let mut client = GrpcInferenceServiceClient::new(channel);

@@ -106,7 +106,9 @@ fn through_engine(python: PythonModel, span: Duration) -> Result<(f64, f64), Str
     let rig = Rig {
         cameras: 64,
         delivery: Delivery::Every,
+        waiting_frames_max: 2,
         in_flight_frames_max: 4,
+        entry_ids: false,
         mode: Mode::Auto,
         instances: Some(1),
         batch: BatchPlan { size: BATCH, size_max: BATCH, ..BatchPlan::default() },

@@ -75,7 +75,9 @@ fn engine(server: &TritonServer) -> Result<Engine, String> {
     let rig = Rig {
         cameras: 1,
         delivery: Delivery::Every,
+        waiting_frames_max: 2,
         in_flight_frames_max: 1,
+        entry_ids: false,
         mode: Mode::Auto,
         instances: Some(opened.instances),
         batch: BatchPlan { size: BATCH_MAX, size_max: BATCH_MAX, ..BatchPlan::default() },

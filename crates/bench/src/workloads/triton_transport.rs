@@ -95,7 +95,9 @@ fn through_engine(server: &TritonServer, model: &str, span: Duration) -> Result<
     let rig = Rig {
         cameras: 64,
         delivery: Delivery::Every,
+        waiting_frames_max: 2,
         in_flight_frames_max: 8,
+        entry_ids: false,
         mode: Mode::Auto,
         instances: Some(opened.instances),
         batch: BatchPlan { size: BATCH, size_max: BATCH, ..BatchPlan::default() },

@@ -18,7 +18,7 @@ use crate::lifecycle::Phase;
 use crate::panics::caught;
 use crate::report::Level;
 use crate::shard::{Admitted, Pressure, Shards};
-use crate::source::{Demand, Polled, SourceError};
+use crate::source::{Demand, Polled, Source, SourceError};
 
 /// The most frames that one poll of one source may bring.
 const POLL_FRAMES_MAX: usize = 4096;
@@ -140,12 +140,15 @@ impl Reader {
                     let mut poll = |among, total, shards: &mut Shards, known: &mut Known| {
                         let demand = Room { shards, pressure: &pressure, among, total };
                         self.poll(number, known, &demand, &mut arrivals);
-                        let found = self.found(number, known);
+                        let found = self.ask(number, known, |source| source.found());
                         if !found.is_empty() {
                             let first = self.sources[number].cameras.len();
                             self.sources[number].cameras.extend(found);
                             self.own(number, first, shards, &mut source_of);
                             *known = Known { open: known.open, ..Known::new(&self.sources[number], shards) };
+                        }
+                        for camera in self.ask(number, known, |source| source.resumed()) {
+                            shards.resume(camera);
                         }
                         brought += arrivals.len();
                         let (now, unix) = (shared.clock.mono(), shared.clock.unix());
@@ -247,14 +250,19 @@ impl Reader {
         }
     }
 
-    /// Cameras that a source has found; none of one that has been given up.
-    fn found(&mut self, number: usize, known: &mut Known) -> Vec<CameraIndex> {
+    /// Cameras that a source has to tell of; none of one that has been given up.
+    fn ask(
+        &mut self,
+        number: usize,
+        known: &mut Known,
+        question: impl FnOnce(&mut dyn Source) -> Vec<CameraIndex>,
+    ) -> Vec<CameraIndex> {
         if !known.open {
             return Vec::new();
         }
         let source = &mut self.sources[number].source;
-        match caught(|| source.found()) {
-            Ok(found) => found,
+        match caught(|| question(source.as_mut())) {
+            Ok(cameras) => cameras,
             Err(said) => {
                 self.panicked(number, known, &said);
                 Vec::new()

@@ -25,6 +25,8 @@ struct State {
     /// Not to be read for the time being.
     held: bool,
     next_sequence: u64,
+    /// The next frame only tells where the camera's count stands.
+    resumed: bool,
     counters: Arc<CameraCounters>,
 }
 
@@ -91,8 +93,16 @@ impl Shards {
             in_flight: 0,
             held: false,
             next_sequence: 0,
+            resumed: false,
             counters: self.ledger.counters(camera.index),
         }));
+    }
+
+    /// Another process has had the camera: its next frame only tells where the count stands, like its first.
+    pub fn resume(&mut self, camera: CameraIndex) {
+        if let Some(Some(state)) = self.states.get_mut(camera.slot()) {
+            state.resumed = true;
+        }
     }
 
     /// Looks at an arrival. Whatever it returns, the frame has been received; an `Err` has been settled here and now,
@@ -109,6 +119,7 @@ impl Shards {
         state.counters.receive();
         let sequence = match arrival.sequence {
             None => state.next_sequence,
+            Some(sequence) if std::mem::take(&mut state.resumed) => sequence,
             Some(sequence) if sequence >= state.next_sequence => {
                 // The first frame only tells where the camera's count stands.
                 if state.next_sequence > 0 {

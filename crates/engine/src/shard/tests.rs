@@ -68,6 +68,19 @@ fn sequences_gaps_duplicates_and_restarts() {
 }
 
 #[test]
+fn what_another_process_has_read_in_between_is_neither_lost_nor_a_duplicate() {
+    let (mut shards, ledger) = shards(Delivery::Every);
+    for resumed_at in [100, 500, 450] {
+        shards.resume(CAMERA);
+        for sequence in resumed_at..resumed_at + 3 {
+            assert!(shards.admit(arrival(Some(sequence), 1), Mono(1), UnixNanos(1)).is_ok(), "{sequence}");
+        }
+    }
+    assert!(shards.admit(arrival(Some(451), 1), Mono(1), UnixNanos(1)).is_err(), "a duplicate");
+    assert_eq!(ledger.camera(CAMERA).lost_upstream, 0);
+}
+
+#[test]
 fn frames_that_a_source_left_unread_are_received_and_overtaken_not_lost() {
     // (sequence, left unread before it) -> (received, overtaken, lost upstream) so far
     let table: [(Option<u64>, u64, (u64, u64, u64)); 5] = [

@@ -41,6 +41,12 @@ pub trait Source: Send {
         Vec::new()
     }
 
+    /// Cameras some of whose frames another process has read since this source gave the last one: the next tells where
+    /// the camera's count stands, and what lies between is not lost.
+    fn resumed(&mut self) -> Vec<CameraIndex> {
+        Vec::new()
+    }
+
     /// Hears what became of frames that it gave, many at a time, in the order of each camera's settlements.
     ///
     /// # Errors

@@ -70,13 +70,11 @@ pub fn list(shared: &Arc<Shared>) -> Vec<Listed> {
     shared.models().into_iter().map(listed).collect()
 }
 
-/// Whether the model answers requests.
+/// Whether the model answers requests: from when it was loaded, not only from when its first instance has begun to take.
 #[must_use]
 pub fn ready(shared: &Arc<Shared>, number: usize) -> bool {
-    let running = |model: &omma_engine::metrics::ModelCounters| {
-        model.instances_running.load(std::sync::atomic::Ordering::Relaxed) > 0
-    };
-    shared.lifecycle.phase() == Phase::Running && shared.metrics.models.get(number).is_some_and(running)
+    let ready = shared.model(number).is_some_and(|model| model.state == ModelState::Ready);
+    ready && shared.lifecycle.phase() == Phase::Running
 }
 
 #[must_use]

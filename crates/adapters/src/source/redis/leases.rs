@@ -5,7 +5,7 @@
 //! one's run out (at once if it died on this machine). A lease counts here from before it was asked for, so that it ends
 //! here before it ends in Redis.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use redis::Value;
@@ -42,6 +42,8 @@ pub(super) struct Leases {
     me: String,
     ttl: Duration,
     shards: BTreeMap<u32, State>,
+    /// Shards that another process is known to have had since they were ours.
+    elsewhere: BTreeSet<u32>,
     /// Processes that lived when they could be counted last.
     members: usize,
     next: Instant,
@@ -51,6 +53,8 @@ pub(super) struct Leases {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     pub gained: Vec<u32>,
+    /// Those of them whose frames others have read in between.
+    pub resumed: Vec<u32>,
     pub lost: Vec<u32>,
     /// A part of a cluster could not be asked; its leases run out unless it can be soon.
     pub failed: Option<LinkError>,
@@ -59,7 +63,8 @@ pub(super) struct Changes {
 impl Leases {
     /// `prefix` must be the same in all processes that share the cameras, `me` different.
     pub fn new(prefix: String, me: String, ttl: Duration, shards: impl Iterator<Item = u32>, now: Instant) -> Self {
-        Self { prefix, me, ttl, shards: shards.map(|shard| (shard, State::Free)).collect(), members: 1, next: now }
+        let shards = shards.map(|shard| (shard, State::Free)).collect();
+        Self { prefix, me, ttl, shards, elsewhere: BTreeSet::new(), members: 1, next: now }
     }
 
     /// Whether its cameras may be read now.
@@ -115,7 +120,11 @@ impl Leases {
         let mut held = self.shards.values().filter(|state| matches!(state, State::Held { .. })).count();
         for (&shard, state) in &self.shards {
             match state {
-                State::Leaving { .. } if is_drained(shard) => releases.push(shard),
+                State::Leaving { .. } if is_drained(shard) => {
+                    releases.push(shard);
+                    changes.lost.push(shard);
+                    self.elsewhere.insert(shard);
+                }
                 State::Held { .. } | State::Leaving { .. } => takes.push((shard, String::new())),
                 // More are asked for than there is room for, because others have some of them.
                 State::Free if held < fair => takes.push((shard, String::new())),
@@ -125,6 +134,9 @@ impl Leases {
         let mut dead = Vec::new();
         for (shard, owner) in self.take(link, &takes, &mut changes.failed)? {
             let state = self.shards.entry(shard).or_insert(State::Free);
+            if owner.is_some() {
+                self.elsewhere.insert(shard);
+            }
             match (owner, *state) {
                 (None, State::Free) if held < fair => {
                     *state = State::Held { until };
@@ -155,6 +167,8 @@ impl Leases {
         for &shard in &releases {
             self.shards.insert(shard, State::Free);
         }
+        let elsewhere = &mut self.elsewhere;
+        changes.resumed.extend(changes.gained.iter().filter(|shard| elsewhere.remove(shard)));
         match self.release(link, &releases) {
             Err(error) if link.is_cluster() => changes.failed = Some(error),
             outcome => outcome?,

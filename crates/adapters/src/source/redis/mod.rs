@@ -153,10 +153,13 @@ pub struct RedisSource {
     settled: Vec<Settled>,
     errors: VecDeque<SourceError>,
     found: Vec<CameraIndex>,
+    resumed: Vec<CameraIndex>,
     /// The next request may be posted from then on; `None`: one is on its way.
     due: Option<Instant>,
     pause: Duration,
     rooms: Vec<u32>,
+    /// Places of cameras whose `given` is not zero.
+    served: Vec<u32>,
     requests: Sender<Request>,
     replies: Receiver<Reply>,
     thread: Option<JoinHandle<()>>,
@@ -192,9 +195,11 @@ impl RedisSource {
             settled: Vec::new(),
             errors: VecDeque::new(),
             found: Vec::new(),
+            resumed: Vec::new(),
             due: Some(now),
             pause: options.poll_min,
             rooms: Vec::new(),
+            served: Vec::new(),
             requests,
             replies,
             thread: None,
@@ -260,7 +265,7 @@ impl RedisSource {
 
     /// Takes in what the worker has brought.
     fn take(&mut self, reply: Reply) {
-        let Reply { arrivals, found, lost_shards, errors, more, mut rooms, mut settled } = reply;
+        let Reply { arrivals, found, lost_shards, resumed_shards, errors, more, mut rooms, mut settled } = reply;
         for (camera, shard) in found {
             self.know(camera, shard);
             self.found.push(camera);
@@ -281,6 +286,10 @@ impl RedisSource {
                 }
                 !lost
             });
+        }
+        if !resumed_shards.is_empty() {
+            let resumed = self.cameras.iter().filter(|known| resumed_shards.contains(&known.shard));
+            self.resumed.extend(resumed.map(|known| known.camera));
         }
         let brought = !arrivals.is_empty();
         for (place, arrival) in arrivals {
@@ -319,6 +328,9 @@ impl RedisSource {
         let mut kept = VecDeque::new();
         while let Some((place, arrival)) = self.held.pop_front() {
             let known = &mut self.cameras[place as usize];
+            if known.given == 0 {
+                self.served.push(place);
+            }
             if left > 0 && (known.given as usize) < demand.room(known.camera) {
                 known.given += 1;
                 known.held -= 1;
@@ -376,7 +388,7 @@ impl Source for RedisSource {
         }
         self.hand_over(demand, arrivals);
         self.ask(demand);
-        self.cameras.iter_mut().for_each(|known| known.given = 0);
+        self.served.drain(..).for_each(|place| self.cameras[place as usize].given = 0);
         match self.errors.pop_front() {
             Some(error) => Err(error),
             None => Ok(Polled::Open),
@@ -385,6 +397,10 @@ impl Source for RedisSource {
 
     fn found(&mut self) -> Vec<CameraIndex> {
         std::mem::take(&mut self.found)
+    }
+
+    fn resumed(&mut self) -> Vec<CameraIndex> {
+        std::mem::take(&mut self.resumed)
     }
 
     fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError> {

@@ -66,6 +66,8 @@ pub(super) struct Reply {
     pub found: Vec<(CameraIndex, u32)>,
     /// Shards whose frames are another process's now.
     pub lost_shards: Vec<u32>,
+    /// Shards whose frames others have read, and which are ours again.
+    pub resumed_shards: Vec<u32>,
     pub errors: Vec<SourceError>,
     /// There is more than was asked for: ask again at once.
     pub more: bool,
@@ -97,6 +99,8 @@ pub(super) struct Worker {
     pub next_sweep: Instant,
     down: Option<Instant>,
     failures: u32,
+    /// What happened while nobody asked.
+    untold: Reply,
 }
 
 impl Worker {
@@ -130,6 +134,7 @@ impl Worker {
             next_sweep: now,
             down: None,
             failures: 0,
+            untold: Reply::default(),
         }
     }
 
@@ -176,8 +181,9 @@ impl Worker {
                 }
                 // Nobody asks, as when everything is full: what is owned stays so all the same.
                 Err(RecvTimeoutError::Timeout) => {
-                    let mut reply = Reply::default();
+                    let mut reply = std::mem::take(&mut self.untold);
                     self.keep_leases(Instant::now(), &mut reply);
+                    self.untold = reply;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -185,7 +191,7 @@ impl Worker {
     }
 
     fn turn(&mut self, mut request: Request, now: Instant) -> Reply {
-        let mut reply = Reply::default();
+        let mut reply = std::mem::take(&mut self.untold);
         for settled in request.settled.drain(..) {
             self.settle(settled);
         }
@@ -241,6 +247,7 @@ impl Worker {
                 self.is_up();
                 self.closed |= !changes.gained.is_empty();
                 self.lose(&changes.lost, reply);
+                reply.resumed_shards.extend(changes.resumed);
                 if let Some(error) = changes.failed {
                     self.say(None, &error.message, Duration::from_millis(250), reply);
                 }
