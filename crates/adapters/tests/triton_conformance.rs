@@ -38,13 +38,17 @@ fn models_conform_by_grpc_by_http_and_in_shared_memory() {
                 assert_eq!((loaded.device, loaded.info.batch), (Device::Remote, batch), "{model}");
                 assert_eq!(loaded.memory.is_some(), shared_memory == SharedMemoryUse::On, "{notes:?}");
                 let spec = guess_spec(&loaded.info, None).expect("a picture");
-                let batch_max = if batch == BatchLimit::Exactly(1) { 1 } else { 3 };
+                let batch_max = match batch {
+                    BatchLimit::Exactly(fixed) => fixed,
+                    BatchLimit::UpTo(most) if most > 8 => 2,
+                    BatchLimit::UpTo(_) => 3,
+                };
                 conforms(&Subject { model: &loaded, spec: &spec, batch_max, tolerance: 1e-6 });
             }
         }
     }
-    let (status, regions) = server.ask("GET", "/v2/systemsharedmemory/status");
-    assert_eq!((status, regions.as_str()), (200, "[]"), "a client that ends takes its regions along");
+    let (_, regions) = server.ask("GET", "/v2/systemsharedmemory/status");
+    assert!(!regions.contains("omma-oip-"), "a client that ends takes its regions along: {regions}");
 }
 
 #[test]

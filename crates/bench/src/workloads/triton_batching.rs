@@ -35,7 +35,7 @@ pub fn run(options: &Options) -> Result<Figures, String> {
     let bare = Bare::connect(&server.grpc())?;
     let picture = Bytes::from_static(&[7; 64]);
     let one = |model: &str| request(model, "UINT8", &[1, 1, 8, 8], Content::Inline(picture.clone()));
-    let span = Duration::from_millis(if options.quick { 600 } else { 2700 });
+    let span = Duration::from_millis(if options.quick { 450 } else { 2700 });
     let mut figures = Figures::default();
     for run in 0..options.runs() {
         for (callers, ours, tritons) in

@@ -61,8 +61,9 @@ pub(super) struct Client {
     pub(super) in_flight: AtomicUsize,
     pub(super) abandoned: AtomicUsize,
     pub(super) messages: Sender<Message>,
-    /// Counted up each time a server falls silent, so that requests on their way to it can go elsewhere.
-    pub(super) fallen: tokio::sync::watch::Sender<u64>,
+    /// Counted up each time a server falls silent, so that requests on their way to it can go elsewhere, or is back, so that
+    /// those that wait for it need not wait longer.
+    pub(super) changes: tokio::sync::watch::Sender<u64>,
 }
 
 /// Taints the outputs' segment unless the server has answered: it may write there whenever it comes to it.
@@ -103,15 +104,19 @@ impl Client {
         loop {
             let now = Instant::now();
             let (at, wait) = choose(&self.servers, avoid, now);
-            if job.abandoned.load(Ordering::Acquire) || now >= until || wait.is_some_and(|wait| wait >= until) {
+            if job.abandoned.load(Ordering::Acquire) || now >= until {
                 let why = last.map_or_else(String::new, |last| format!("; {last}"));
                 let message = format!("no answer within {} ms{why}", self.options.deadline.as_millis());
                 return Err(BackendError { reason: DropReason::DeadlineExceeded, message, reopen: false });
             }
             if let Some(wait) = wait {
-                tokio::time::sleep_until(wait.into()).await;
-                // Somebody else may have found another server up meanwhile.
-                if choose(&self.servers, avoid, Instant::now()).0 != at {
+                let mut changes = self.changes.subscribe();
+                tokio::select! {
+                    () = tokio::time::sleep_until(wait.min(until).into()) => {}
+                    _ = changes.changed() => {}
+                }
+                // It may be hung still, or another server up.
+                if choose(&self.servers, avoid, Instant::now()) != (at, None) {
                     continue;
                 }
             }
@@ -167,23 +172,33 @@ impl Client {
     fn heard(&self, server: &Server) {
         if server.is_up(Instant::now()) {
             self.say(Level::Info, format!("{} serves it again", server.url));
+            self.changes.send_modify(|times| *times += 1);
         }
     }
 
     fn lost(&self, server: &Server, why: &str) {
+        self.missed(server, server.is_down(Instant::now()), why);
+    }
+
+    /// Nothing is sent to a server that hangs before it has been asked again how it is: what is sent would hang too.
+    fn hung(&self, server: &Server) {
+        let next_look = HEALTH_EVERY + HEALTH_WITHIN * (self.servers.len() as u32 + 1);
+        self.missed(server, server.is_hung(Instant::now(), next_look), "it does not answer");
+        self.changes.send_modify(|times| *times += 1);
+    }
+
+    fn missed(&self, server: &Server, newly: bool, why: &str) {
         self.limiter.lock().overloaded();
-        if server.is_down(Instant::now()) {
-            self.say(
-                Level::Warning,
-                format!("{} does not serve it: {why}; it is asked again, with pauses", server.url),
-            );
+        if newly {
+            let text = format!("{} does not serve it: {why}; it is asked again, with pauses", server.url);
+            self.say(Level::Warning, text);
         }
     }
 
     /// One request to one server. The inner error: it has answered, but not what the model promises.
     async fn attempt(&self, server: &Server, job: &Job) -> Result<Result<Vec<Answered>, String>, Failure> {
         let _on_its_way = server.on_its_way();
-        let mut fallen = self.fallen.subscribe();
+        let mut changes = self.changes.subscribe();
         let input = job.tensor.brought().and_then(|memory| memory.downcast_ref::<Lease>()).filter(|_| self.shared);
         let places = if self.shared { self.places(job.rows) } else { None };
         let leases = input.into_iter().chain(places.as_ref().map(|places| &places.lease));
@@ -197,7 +212,7 @@ impl Client {
         let answer = loop {
             tokio::select! {
                 answer = &mut answer => break answer,
-                changed = fallen.changed() => {
+                changed = changes.changed() => {
                     // Only if another one can do it: a server that comes back may yet answer.
                     let now = Instant::now();
                     let elsewhere = self.servers.iter().any(|other| other.down_until(now).is_none());
@@ -297,10 +312,7 @@ impl Client {
                 Ok(Ok(true)) => self.heard(server),
                 Ok(Ok(false)) => self.lost(server, "the model is not ready"),
                 Ok(Err(failure)) => self.lost(server, &failure.message),
-                Err(_) => {
-                    self.lost(server, "it does not answer");
-                    self.fallen.send_modify(|times| *times += 1);
-                }
+                Err(_) => self.hung(server),
             }
         }
         let gone = self.pool.gone();

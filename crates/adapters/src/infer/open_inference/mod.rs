@@ -90,7 +90,7 @@ pub fn open(options: OpenInferenceOptions) -> Result<OpenInferenceModel, String>
             messages,
             in_flight: AtomicUsize::new(0),
             abandoned: AtomicUsize::new(0),
-            fallen: tokio::sync::watch::channel(0).0,
+            changes: tokio::sync::watch::channel(0).0,
             options,
         };
         let at = client.servers[first].url.to_string();

@@ -113,6 +113,13 @@ impl Server {
         was_up
     }
 
+    /// It has been asked how it is and does not answer: until it does, it is left alone for so long. `true`: it was up
+    /// before.
+    pub(super) fn is_hung(&self, now: Instant, span: Duration) -> bool {
+        let mut state = self.state.lock();
+        state.down_until.replace(now + span).is_none()
+    }
+
     /// Whether nothing has been heard of it for so long.
     pub(super) fn silent(&self, now: Instant, span: Duration) -> bool {
         self.state.lock().heard_at.is_none_or(|heard| now.saturating_duration_since(heard) >= span)
