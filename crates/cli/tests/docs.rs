@@ -12,12 +12,12 @@
 //! free ones.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use omma_adapters::picture::encode_jpeg;
 use omma_frame::Size;
+use omma_testkit::ports::free_port;
 use omma_testkit::python;
 use omma_testkit::redis_server::{RedisServer, RedisSetup};
 use omma_testkit::source_mjpeg_server::{Act, MjpegServer};
@@ -141,10 +141,7 @@ fn provide(page: &str, folder: &Path) {
 
 /// The page with addresses at which nobody listens.
 fn with_free_ports(page: &str) -> String {
-    let free = READERS_PORTS.map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    READERS_PORTS.iter().zip(&free).fold(page.to_owned(), |page, (port, free)| {
-        page.replace(port, &free.local_addr().expect("an address").to_string())
-    })
+    READERS_PORTS.iter().fold(page.to_owned(), |page, port| page.replace(port, &format!("127.0.0.1:{}", free_port())))
 }
 
 fn write(folder: &Path, name: &str, text: &str, camera: &MjpegServer) {

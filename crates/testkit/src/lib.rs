@@ -9,6 +9,7 @@ pub mod engine_rig;
 pub mod picture;
 pub mod picture_fixtures;
 mod picture_formats;
+pub mod ports;
 pub mod python;
 pub mod redis_proxy;
 pub mod redis_server;

@@ -6,12 +6,14 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::ports::free_port;
 
 /// A server that takes longer to start, to load its files or to join its cluster is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -193,11 +195,6 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port on the loopback");
-    listener.local_addr().expect("an address").port()
 }
 
 fn arguments(setup: &RedisSetup, folder: &Path, port: u16, bus_port: u16) -> Vec<OsString> {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::redis_server::free_port;
+use crate::ports::free_port;
 
 /// A server that takes longer to load its models is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
