@@ -104,7 +104,8 @@ impl Report {
         let folder = PathBuf::from("docs/reports");
         std::fs::create_dir_all(&folder)?;
         let path = folder.join(format!("{}-{}.md", self.date, self.name));
-        let command = format!("Repeat with: `cargo run --release -p omma-bench -- {} --report`\n", self.name);
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let command = format!("Repeat with: `cargo run --release -p omma-bench -- {}`\n", arguments.join(" "));
         std::fs::write(&path, format!("# {}\n\n{}\n{command}", self.name, self.to_table()))?;
         std::fs::write(path.with_extension("json"), self.to_json() + "\n")?;
         Ok(path)

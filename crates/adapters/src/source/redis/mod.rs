@@ -41,6 +41,8 @@ use crate::redis::{RedisOptions, StreamNames};
 
 /// Errors that are kept for the reader to ask for.
 const ERRORS_MAX: usize = 64;
+/// While frames come, so many times as long as the last read took is waited before the next one.
+const REST_FACTOR: u32 = 2;
 /// How long the last acknowledgements may take at the end.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -265,7 +267,7 @@ impl RedisSource {
 
     /// Takes in what the worker has brought.
     fn take(&mut self, reply: Reply) {
-        let Reply { arrivals, found, lost_shards, resumed_shards, errors, more, mut rooms, mut settled } = reply;
+        let Reply { arrivals, found, lost_shards, resumed_shards, errors, more, took, mut rooms, mut settled } = reply;
         for (camera, shard) in found {
             self.know(camera, shard);
             self.found.push(camera);
@@ -312,7 +314,9 @@ impl RedisSource {
         self.pause = if more {
             Duration::ZERO
         } else if brought {
-            usual
+            // A busy server is asked less often for more at once: every visit of a stream and every acknowledgement costs
+            // it about as much as an entry.
+            (took * REST_FACTOR).clamp(usual, self.poll.1.max(usual))
         } else {
             (self.pause * 2).clamp(usual, self.poll.1.max(usual))
         };

@@ -71,6 +71,8 @@ pub(super) struct Reply {
     pub errors: Vec<SourceError>,
     /// There is more than was asked for: ask again at once.
     pub more: bool,
+    /// How long the reads took.
+    pub took: Duration,
     pub rooms: Vec<u32>,
     pub settled: Vec<Settled>,
 }
@@ -206,7 +208,9 @@ impl Worker {
                 self.refresh_rings(now);
             }
             let rooms = if request.stop { &[] } else { &request.rooms[..] };
+            let begun = Instant::now();
             self.read(rooms, now, &mut reply);
+            reply.took = begun.elapsed();
         }
         (reply.rooms, reply.settled) = (request.rooms, request.settled);
         reply
