@@ -229,7 +229,7 @@ fn a_hundred_cameras_that_burst_do_not_delay_the_others() {
     assert!(during.frames > 5 * before.frames, "{} and {} frames", before.frames, during.frames);
     // Twice as long, and what a scheduler may add while everything runs on one machine.
     let (before_ms, during_ms) = (before.calm_p99_ms, during.calm_p99_ms);
-    assert!(during_ms <= 2 * before_ms + 100, "p99 of the calm cameras {before_ms} ms, {during_ms} ms with bursts");
+    assert!(during_ms <= 2 * before_ms + 150, "p99 of the calm cameras {before_ms} ms, {during_ms} ms with bursts");
     let end = run.end();
     assert_eq!(end["published"], before.frames + during.frames, "{end}");
 }

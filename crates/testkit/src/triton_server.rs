@@ -158,7 +158,10 @@ impl TritonServer {
     fn exchange(&self, method: &str, path: &str) -> io::Result<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http))?;
         stream.set_read_timeout(Some(ANSWER_MAX))?;
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: triton\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
+        // In one piece: of a path that comes in several, Triton looks up the first.
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: triton\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
         // Not every answer is followed by the end of the connection.
         let mut stream = BufReader::new(stream);
         let (mut status, mut length, mut line) = (None, 0, String::new());
