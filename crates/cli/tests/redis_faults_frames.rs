@@ -227,9 +227,10 @@ fn a_hundred_cameras_that_burst_do_not_delay_the_others() {
     let before = publish_a_while(&server, &[]);
     let during = publish_a_while(&server, &["--bursts", "50x0.25/1@100"]);
     assert!(during.frames > 5 * before.frames, "{} and {} frames", before.frames, during.frames);
-    // Twice as long, and what a scheduler may add while everything runs on one machine.
+    // Twice as long, and what a scheduler may add while publisher, Redis and an unoptimised omma share two cores with
+    // whatever else runs there. Behind the bursts, ten thousand frames, the calm cameras would wait for a second and more.
     let (before_ms, during_ms) = (before.calm_p99_ms, during.calm_p99_ms);
-    assert!(during_ms <= 2 * before_ms + 150, "p99 of the calm cameras {before_ms} ms, {during_ms} ms with bursts");
+    assert!(during_ms <= 2 * before_ms + 500, "p99 of the calm cameras {before_ms} ms, {during_ms} ms with bursts");
     let end = run.end();
     assert_eq!(end["published"], before.frames + during.frames, "{end}");
 }
