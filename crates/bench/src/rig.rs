@@ -117,6 +117,20 @@ pub fn no_pictures() -> PictureSpec {
     }
 }
 
+/// 320x320 as bytes: what the workloads with real pictures decode to.
+pub fn picture_spec() -> PictureSpec {
+    PictureSpec {
+        size: Size { width: 320, height: 320 },
+        dtype: DType::U8,
+        layout: Layout::Nchw,
+        color: Color::Rgb,
+        resize: Resize::Letterbox { pad: 114 },
+        scale: 1.0,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    }
+}
+
 /// Looks at no picture and reads no output.
 pub struct Blind;
 

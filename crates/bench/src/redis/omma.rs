@@ -20,11 +20,9 @@ use omma_adapters::sink::redis::{RedisSink, RedisSinkOptions, ResultNames};
 use omma_adapters::source::redis::{RedisSource, RedisSourceOptions};
 use omma_engine::cameras::{Camera, CameraPlan, Delivery};
 use omma_engine::clock::SystemClock;
-use omma_engine::picture::{Color, Layout, PictureSpec, Resize};
 use omma_engine::plan::{BatchPlan, Mode};
 use omma_engine::sink::{Sink, SinkError};
-use omma_engine::tensor::DType;
-use omma_frame::{CameraId, FrameResult, Size};
+use omma_frame::{CameraId, FrameResult};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +30,7 @@ use super::board::Board;
 use super::role;
 use super::stand::GROUP;
 use crate::load::rest;
-use crate::rig::{Blind, Rig, no_pictures};
+use crate::rig::{Blind, Rig, no_pictures, picture_spec};
 
 /// What omma is told.
 #[derive(Serialize, Deserialize, Clone)]
@@ -137,20 +135,6 @@ fn rig(told: &Told) -> Result<Rig, String> {
         pictures,
         outputs: Arc::new(Blind),
     })
-}
-
-/// What pictures are decoded to.
-pub fn picture_spec() -> PictureSpec {
-    PictureSpec {
-        size: Size { width: 320, height: 320 },
-        dtype: DType::U8,
-        layout: Layout::Nchw,
-        color: Color::Rgb,
-        resize: Resize::Letterbox { pad: 114 },
-        scale: 1.0,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-    }
 }
 
 /// A sink that is watched.

@@ -15,8 +15,8 @@ use crate::figures::Figures;
 use crate::load::rest;
 use crate::redis::consumers::Consumer;
 use crate::redis::offer::{self, Load, Rate};
-use crate::redis::omma::picture_spec;
 use crate::redis::stand::{Run, Stand};
+use crate::rig::picture_spec;
 use crate::usage::Usage;
 
 const LOAD: Load = Load::Jpeg { width: 640, height: 480, bytes: None };

@@ -16,23 +16,22 @@ use omma_adapters::infer::python::{self, BatchAs, PythonDevice, PythonOptions};
 use omma_adapters::picture::{self, PictureLimits};
 use omma_engine::cameras::Delivery;
 use omma_engine::infer::backend::LoadedModel;
-use omma_engine::picture::{Color, Layout, PictureDecoderFactory, PictureSpec, Resize};
+use omma_engine::picture::PictureDecoderFactory;
 use omma_engine::plan::{BatchPlan, Mode};
 use omma_engine::post::decode::guess;
-use omma_engine::tensor::{BatchTensor, DType};
-use omma_frame::{Payload, Size};
+use omma_engine::tensor::BatchTensor;
+use omma_frame::Payload;
 use serde::Deserialize;
 
 use super::{Options, model};
 use crate::figures::Figures;
 use crate::gpu::{GpuUse, GpuWatch};
 use crate::load::{Load, Pictures, rest};
-use crate::rig::{Blind, Rig};
+use crate::rig::{Blind, Rig, picture_spec};
 use crate::usage::Usage;
 
 const FOLDER: &str = "models/torch_detector";
 const BATCH: usize = 64;
-const SIDE: u32 = 320;
 /// Enough for batches to be full.
 const CAMERAS: usize = 1000;
 /// Worker processes, and the names of their figures.
@@ -73,7 +72,7 @@ pub fn run(options: &Options) -> Result<Figures, String> {
     for per_s in bare_loop(options, 1, true)? {
         figures.add("pictures_on_gpu_frames_per_s", "1/s", per_s);
     }
-    let decoders = picture::factory(spec(), PictureLimits::default()).map_err(|error| error.to_string())?;
+    let decoders = picture::factory(picture_spec(), PictureLimits::default()).map_err(|error| error.to_string())?;
     for span in through_engine(options, in_python(options)?, workers, Some(Arc::clone(&decoders)), &pictures)? {
         figures.add("frames_per_s_with_decode", "1/s", span.per_s);
         figures.add("gpu_busy_percent_with_decode", "%", span.gpu.busy_percent);
@@ -99,19 +98,6 @@ fn spans(options: &Options) -> (usize, Duration) {
     (options.runs(), Duration::from_secs(if options.quick { 1 } else { 2 }))
 }
 
-fn spec() -> PictureSpec {
-    PictureSpec {
-        size: Size { width: SIDE, height: SIDE },
-        dtype: DType::U8,
-        layout: Layout::Nchw,
-        color: Color::Rgb,
-        resize: Resize::Letterbox { pad: 114 },
-        scale: 1.0,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-    }
-}
-
 fn in_python(options: &Options) -> Result<LoadedModel, String> {
     let options = PythonOptions {
         model: "detector".to_owned(),
@@ -127,7 +113,7 @@ fn in_python(options: &Options) -> Result<LoadedModel, String> {
         deadline: Duration::from_secs(30),
         output_bytes_max: 1 << 20,
     };
-    Ok(python::open(options, |_| Ok(spec()))?.model)
+    Ok(python::open(options, |_| Ok(picture_spec()))?.model)
 }
 
 /// The model, and how many of its instances the server runs.
@@ -152,7 +138,7 @@ fn through_engine(
     decoders: Option<Arc<dyn PictureDecoderFactory>>,
     pictures: &Pictures,
 ) -> Result<Vec<Span>, String> {
-    let outputs = guess(&model.info.outputs, spec().size, None)?.plan.factory(spec().size);
+    let outputs = guess(&model.info.outputs, picture_spec().size, None)?.plan.factory(picture_spec().size);
     let rig = Rig {
         cameras: CAMERAS,
         delivery: Delivery::Every,
@@ -162,7 +148,7 @@ fn through_engine(
         mode: Mode::Auto,
         instances: Some(instances),
         batch: BatchPlan { size: BATCH, size_max: BATCH, ..BatchPlan::default() },
-        spec: spec(),
+        spec: picture_spec(),
         model,
         pictures: decoders.unwrap_or_else(|| Arc::new(Blind)),
         outputs,
@@ -220,7 +206,7 @@ fn decoding_alone(options: &Options, decoders: &dyn PictureDecoderFactory, pictu
             let (frames, running) = (&frames, &running);
             scope.spawn(move || {
                 let mut decoder = decoders.open();
-                let mut tensor = BatchTensor::new(1, spec().slot_bytes());
+                let mut tensor = BatchTensor::new(1, picture_spec().slot_bytes());
                 for index in number.. {
                     let payload = Payload::Encoded(pictures[index % pictures.len()].clone());
                     if !running.load(Ordering::Relaxed) || decoder.decode(&payload, tensor.slot_mut(0)).is_err() {
