@@ -10,6 +10,7 @@ pub mod picture;
 pub mod picture_fixtures;
 mod picture_formats;
 pub mod ports;
+pub mod process;
 pub mod python;
 pub mod redis_proxy;
 pub mod redis_server;

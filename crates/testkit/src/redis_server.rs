@@ -1,19 +1,18 @@
 //! A real redis-server of a test's own: on a free port and a Unix socket in a temporary folder, with the faults that a
 //! server can have.
 //!
-//! A server lives as long as the thread that started it and no longer than its [`RedisServer`]. Where the program is
-//! missing, [`RedisServer::start`] says so and gives none, or fails if `OMMA_REQUIRE_RUNTIMES=1`.
+//! Where the program is missing, [`RedisServer::start`] says so and gives none, or fails if `OMMA_REQUIRE_RUNTIMES=1`.
 
 use std::ffi::OsString;
 use std::io::{self, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::ports::free_port;
+use crate::process::{ServerProcess, required};
 
 /// A server that takes longer to start, to load its files or to join its cluster is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,7 +34,7 @@ pub struct RedisServer {
     folder: tempfile::TempDir,
     port: u16,
     arguments: Vec<OsString>,
-    child: Option<Child>,
+    process: ServerProcess,
     password: Option<String>,
 }
 
@@ -46,13 +45,7 @@ pub struct RedisServer {
 #[must_use]
 pub fn is_installed() -> bool {
     let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if found.is_ok_and(|status| status.success()) {
-        return true;
-    }
-    let missing = "redis-server is not installed (scripts/setup.sh test installs it)";
-    assert!(std::env::var_os("OMMA_REQUIRE_RUNTIMES").is_none_or(|value| value != "1"), "{missing}");
-    let _ = writeln!(io::stderr(), "NOT RUN: {missing}");
-    false
+    required(found.is_ok_and(|status| status.success()), "redis-server")
 }
 
 impl RedisServer {
@@ -70,7 +63,8 @@ impl RedisServer {
             let folder = tempfile::Builder::new().prefix("redis-").tempdir().expect("a temporary folder");
             let port = free_port();
             let arguments = arguments(setup, folder.path(), port, free_port());
-            let mut server = Self { folder, port, arguments, child: None, password: setup.password.clone() };
+            let (process, password) = (ServerProcess::default(), setup.password.clone());
+            let mut server = Self { folder, port, arguments, process, password };
             server.spawn();
             if server.wait_ready() {
                 return Some(server);
@@ -104,7 +98,7 @@ impl RedisServer {
     /// The server's process, for whoever looks at what it uses; `None` while it is dead.
     #[must_use]
     pub fn process(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+        self.process.id()
     }
 
     /// A connection of the test's own.
@@ -122,20 +116,17 @@ impl RedisServer {
 
     /// kill -9.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.process.kill();
     }
 
     /// SIGSTOP: it keeps its connections and answers nobody.
     pub fn pause(&self) {
-        self.signal(libc::SIGSTOP);
+        self.process.signal(libc::SIGSTOP);
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.signal(libc::SIGCONT);
+        self.process.signal(libc::SIGCONT);
     }
 
     /// Starts a killed server again, on the same files, port and socket.
@@ -143,7 +134,6 @@ impl RedisServer {
     /// # Panics
     /// It does not start.
     pub fn restart(&mut self) {
-        self.kill();
         self.spawn();
         assert!(self.wait_ready(), "redis-server does not start again");
     }
@@ -151,49 +141,22 @@ impl RedisServer {
     fn spawn(&mut self) {
         let mut command = Command::new("redis-server");
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // SAFETY: one system call that is allowed between fork and exec. A test that is killed takes its server along.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-        self.child = Some(command.spawn().expect("redis-server starts"));
+        self.process.start(&mut command);
     }
 
     /// Whether it answers; `false`: it has ended.
     fn wait_ready(&mut self) -> bool {
-        let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
-            let answer = RedisClient::connect(&self.socket()).and_then(|mut client| client.command(&["PING"]));
+        let (socket, log) = (self.socket(), self.folder.path().join("redis.log"));
+        let is_ready = || {
+            let answer = RedisClient::connect(&socket).and_then(|mut client| client.command(&["PING"]));
             match answer {
-                Ok(Reply::Error(text)) if text.starts_with("LOADING") => {}
                 // NOAUTH too is an answer.
-                Ok(_) => return true,
-                Err(_) => {}
+                Ok(Reply::Error(text)) => !text.starts_with("LOADING"),
+                Ok(_) => true,
+                Err(_) => false,
             }
-            let child = self.child.as_mut().expect("it was started");
-            if child.try_wait().expect("a child can be asked").is_some() {
-                self.child = None;
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        panic!("redis-server does not answer within {PATIENCE:?}");
-    }
-
-    fn signal(&self, signal: i32) {
-        let child = self.child.as_ref().expect("it runs");
-        // SAFETY: a call without pointers; the process is ours and not yet waited for.
-        unsafe {
-            libc::kill(child.id() as i32, signal);
-        }
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        self.kill();
+        };
+        self.process.wait(PATIENCE, is_ready, || std::fs::read_to_string(&log).unwrap_or_default())
     }
 }
 
@@ -284,7 +247,7 @@ impl RedisCluster {
     pub fn wait_for(&self, said: &str) {
         let begin = Instant::now();
         let agreed = |node: &RedisServer| node.client().text(&["CLUSTER", "INFO"]).lines().any(|line| line == said);
-        while !self.nodes.iter().filter(|node| node.child.is_some()).all(agreed) {
+        while !self.nodes.iter().filter(|node| node.process.id().is_some()).all(agreed) {
             assert!(begin.elapsed() < PATIENCE, "the cluster does not come to {said}");
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -297,10 +260,10 @@ impl RedisCluster {
     /// No node takes it.
     #[must_use]
     pub fn command(&self, words: &[&[u8]]) -> Reply {
-        let mut port = self.nodes.iter().find(|node| node.child.is_some()).expect("a living node").port;
+        let mut port = self.nodes.iter().find(|node| node.process.id().is_some()).expect("a living node").port;
         for _ in 0..5 {
             let node = self.nodes.iter().find(|node| node.port == port).expect("a node of this cluster");
-            if node.child.is_none() {
+            if node.process.id().is_none() {
                 return Reply::Nil;
             }
             let reply = node.client().command(words).expect("the node answers");

@@ -1,19 +1,17 @@
 //! A real tritonserver of a test's own: some of the models in `models/triton`, on free ports, with the faults that a
 //! server can have.
 //!
-//! A server lives as long as the thread that started it and no longer than its [`TritonServer`]; the processes of its
-//! Python models follow it. Where it is missing, [`TritonServer::start`] says so and gives none, or fails if
-//! `OMMA_REQUIRE_RUNTIMES=1`.
+//! Where it is missing, [`TritonServer::start`] says so and gives none, or fails if `OMMA_REQUIRE_RUNTIMES=1`.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::ports::free_port;
+use crate::process::{ServerProcess, required};
 
 /// A server that takes longer to load its models is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,7 +24,7 @@ pub struct TritonServer {
     http: u16,
     grpc: u16,
     metrics: u16,
-    child: Option<Child>,
+    process: ServerProcess,
 }
 
 fn root() -> PathBuf {
@@ -43,13 +41,8 @@ fn script() -> PathBuf {
 /// There is none and `OMMA_REQUIRE_RUNTIMES=1`.
 #[must_use]
 pub fn is_installed() -> bool {
-    if Command::new(script()).arg("installed").status().is_ok_and(|status| status.success()) {
-        return true;
-    }
-    let missing = "tritonserver is not installed (scripts/setup.sh test installs it)";
-    assert!(std::env::var_os("OMMA_REQUIRE_RUNTIMES").is_none_or(|value| value != "1"), "{missing}");
-    let _ = writeln!(io::stderr(), "NOT RUN: {missing}");
-    false
+    let found = Command::new(script()).arg("installed").status();
+    required(found.is_ok_and(|status| status.success()), "tritonserver")
 }
 
 impl TritonServer {
@@ -69,7 +62,8 @@ impl TritonServer {
         for _ in 0..3 {
             let folder = tempfile::Builder::new().prefix("triton-").tempdir().expect("a temporary folder");
             let (http, grpc, metrics) = (free_port(), free_port(), free_port());
-            let mut server = Self { folder, models: models.clone(), http, grpc, metrics, child: None };
+            let (models, process) = (models.clone(), ServerProcess::default());
+            let mut server = Self { folder, models, http, grpc, metrics, process };
             server.spawn();
             if server.wait_ready() {
                 return Some(server);
@@ -93,12 +87,7 @@ impl TritonServer {
 
     /// kill -9, of its models' processes too: one that was just starting would not notice that its server is gone.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // SAFETY: a call without pointers; the group is the server's own, and it is not yet waited for.
-            unsafe {
-                libc::kill(-(child.id() as i32), libc::SIGKILL);
-            }
-            let _ = child.wait();
+        if self.process.kill() {
             self.sweep();
         }
     }
@@ -120,12 +109,12 @@ impl TritonServer {
 
     /// SIGSTOP: it keeps its connections and answers nobody.
     pub fn pause(&self) {
-        self.signal(libc::SIGSTOP);
+        self.process.signal(libc::SIGSTOP);
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.signal(libc::SIGCONT);
+        self.process.signal(libc::SIGCONT);
     }
 
     /// Starts a killed server again, on the same ports, without waiting until it is ready.
@@ -189,44 +178,21 @@ impl TritonServer {
         command.env("HTTP_PORT", self.http.to_string());
         command.env("GRPC_PORT", self.grpc.to_string());
         command.env("METRICS_PORT", self.metrics.to_string());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
-        // SAFETY: one system call that is allowed between fork and exec. A test that is killed takes its server along.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-        self.child = Some(command.spawn().expect("scripts/triton.sh starts"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.process.start(&mut command);
     }
 
     /// Whether it is ready; `false`: it has ended.
     fn wait_ready(&mut self) -> bool {
-        let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
-            if self.exchange("GET", "/v2/health/ready").is_ok_and(|(status, _)| status == 200) {
-                return true;
-            }
-            let child = self.child.as_mut().expect("it was started");
-            if child.try_wait().expect("a child can be asked").is_some() {
-                self.child = None;
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        panic!("tritonserver is not ready within {PATIENCE:?}: {}", self.log());
+        let mut process = std::mem::take(&mut self.process);
+        let is_ready = || self.exchange("GET", "/v2/health/ready").is_ok_and(|(status, _)| status == 200);
+        let ready = process.wait(PATIENCE, is_ready, || self.log());
+        self.process = process;
+        ready
     }
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
-    fn signal(&self, signal: i32) {
-        let child = self.child.as_ref().expect("it runs");
-        // SAFETY: a call without pointers; the process is ours and not yet waited for.
-        unsafe {
-            libc::kill(child.id() as i32, signal);
-        }
     }
 }
 
