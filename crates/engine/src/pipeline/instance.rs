@@ -69,10 +69,11 @@ pub(super) fn run_thread(
     };
     let slot = version.watched_slot();
     let outputs = version.outputs.open();
-    if first && !version.let_in() {
+    if !first {
+        running.fetch_add(1, Ordering::Relaxed);
+    } else if !version.let_in() {
         return;
     }
-    running.fetch_add(1, Ordering::Relaxed);
     let mut instance =
         Instance { shared: Arc::clone(&shared), version: Arc::clone(&version), number, slot, backend, outputs };
     match &version.feed {

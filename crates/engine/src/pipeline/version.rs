@@ -329,9 +329,12 @@ impl Ready {
         let served = |version: &mut Arc<Version>| shared.desks[version.model].serve(version.term, version.chosen.batch);
         // One that is not let in stays here, and is sent away as this goes.
         let version = self.version.take_if(served).ok_or("the engine has stopped")?;
-        if matches!(version.opener, Opener::Async(_)) {
-            shared.metrics.models[version.model].instances_running.fetch_add(1, Ordering::Relaxed);
-        }
+        // Counted before they run, so that whoever hears of the version finds it served.
+        let instances = match version.opener {
+            Opener::Async(_) => 1,
+            Opener::Blocking(_) => version.chosen.instances as u64,
+        };
+        shared.metrics.models[version.model].instances_running.fetch_add(instances, Ordering::Relaxed);
         version.entry.show(Sign::Enter);
         Ok(version)
     }
