@@ -58,7 +58,7 @@ fn keep(entry: &str, batch_as: BatchAs, interpreter: &std::path::Path) {
     let mut model =
         opened(omma_adapters::infer::python::PythonOptions { batch_as, ..options(interpreter, &folder, entry) })
             .unwrap_or_else(|problem| panic!("{entry}: {problem}"));
-    assert_eq!(model.model.device, Device::Cpu);
+    assert_eq!(model.model.device, Device::Processes);
     let spec = spec(DType::U8);
     // In memory that the worker sees, then in memory that is copied to it.
     for memory in [model.model.memory.clone(), None] {

@@ -109,8 +109,7 @@ fn through_engine(python: PythonModel, span: Duration) -> Result<(f64, f64), Str
         waiting_frames_max: 2,
         in_flight_frames_max: 4,
         entry_ids: false,
-        // `auto` would hand over one frame at a time, as suits models that compute on the CPU.
-        mode: Mode::Sync,
+        mode: Mode::Auto,
         instances: Some(1),
         batch: BatchPlan { size: BATCH, size_max: BATCH, ..BatchPlan::default() },
         spec: spec(),

@@ -139,6 +139,8 @@ pub trait AsyncBackend: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
     Cpu,
+    /// On the CPU, in a process for each instance: batches share the way there and back.
+    Processes,
     /// Computes beside the CPU: batches pay.
     Accelerator,
     /// Computes in another process, behind a protocol.

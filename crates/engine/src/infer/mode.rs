@@ -22,6 +22,9 @@ pub fn choose(plan: &ModelPlan, device: Device, limit: BatchLimit, blocking: boo
     let cores = cores.max(1);
     let (ahead, reason) = match (plan.mode, device) {
         (Mode::Auto | Mode::Direct, Device::Cpu) if blocking => (false, "the model computes on the CPU"),
+        (Mode::Auto | Mode::Direct, Device::Processes) if blocking => {
+            (false, "the model computes on the CPU in processes of its own, to which the way is worth sharing")
+        }
         (Mode::Auto | Mode::Direct, Device::Remote) => (true, "the model runs in another process"),
         (Mode::Auto | Mode::Direct, _) => (true, "the model computes beside the CPU"),
         (Mode::Sync, _) if blocking => (false, "as configured"),
@@ -33,7 +36,7 @@ pub fn choose(plan: &ModelPlan, device: Device, limit: BatchLimit, blocking: boo
     let decode_threads = if ahead { cores.min(plan.feeder_threads_max.max(1)) } else { 0 };
     let mut batch = plan.batch;
     // On a CPU a batch computes no faster than its frames one by one, and a thread that waits for company is idle.
-    let alone = plan.mode == Mode::Direct || (plan.mode == Mode::Auto && !ahead);
+    let alone = plan.mode == Mode::Direct || (plan.mode == Mode::Auto && !ahead && device == Device::Cpu);
     if alone {
         batch.size = 1;
         batch.size_max = 1;

@@ -146,7 +146,7 @@ pub fn open(
     let input = TensorInfo { name: "batch".into(), dtype: spec.dtype, shape: [[None].as_slice(), &dims].concat() };
     let info = ModelInfo { runtime, inputs: vec![input], outputs, batch };
     let device = match setup.options.device {
-        PythonDevice::Cpu => Device::Cpu,
+        PythonDevice::Cpu => Device::Processes,
         PythonDevice::Cuda => Device::Accelerator,
     };
     let memory = setup.allocator();
