@@ -3,6 +3,7 @@
 //! One thread of the control plane, `omma-reload`, which wakes ten times a second, looks at the watched files once a
 //! second, and opens one version after the other. What it cannot do it reports; what runs goes on.
 
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use omma_adapters::infer::Lookout;
 use omma_config::{BackendConfig, Config, ModelConfig, SourceConfig};
-use omma_engine::pipeline::Shared;
+use omma_engine::pipeline::{AssignError, Shared};
 use omma_engine::report::{Level, Message};
+use omma_frame::CameraId;
 use signal_hook::consts::SIGHUP;
 
-use crate::assemble::Store;
+use crate::assemble::{AddCamera, Store};
 use crate::human;
 use crate::signals::Signals;
 
@@ -41,6 +43,7 @@ impl Reload {
     pub fn start(
         shared: &Arc<Shared>,
         store: Arc<Store>,
+        growing: BTreeMap<String, AddCamera>,
         config: Config,
         file: &Path,
         signals: &Signals,
@@ -51,6 +54,10 @@ impl Reload {
             shared: Arc::clone(shared),
             lookouts: store.lookouts(),
             store,
+            growing,
+            coming: VecDeque::new(),
+            strangers: Vec::new(),
+            models_at_start: config.sources.iter().map(|source| source.model).collect(),
             config,
             file: file.to_owned(),
             signals: signals.clone(),
@@ -84,7 +91,15 @@ struct Work {
     shared: Arc<Shared>,
     store: Arc<Store>,
     lookouts: Vec<Lookout>,
-    /// What runs: as it was at the start, but for the models' own settings.
+    /// By name the sources that take further cameras.
+    growing: BTreeMap<String, AddCamera>,
+    /// Cameras that are to be added, with the place of their source.
+    coming: VecDeque<(usize, CameraId)>,
+    /// Cameras that were added and are to go over to a model, for their source began with another.
+    strangers: Vec<(CameraId, String)>,
+    /// By source.
+    models_at_start: Vec<usize>,
+    /// What runs: as it was at the start, but for the models' own settings and the cameras that were added.
     config: Config,
     file: PathBuf,
     signals: Signals,
@@ -104,6 +119,7 @@ impl Work {
                 }
                 self.reload();
             }
+            self.welcome();
             if Instant::now() >= look {
                 self.look();
                 look = Instant::now() + LOOK;
@@ -136,6 +152,7 @@ impl Work {
             }
         };
         let assigned = self.assign(&new);
+        let added = self.add(&new);
         let mut later = needs_restart(&self.config, &new);
         let mut changed = 0;
         for number in 0..self.config.models.len() {
@@ -156,7 +173,50 @@ impl Work {
             0 => String::new(),
             cameras => format!(", {} to another model", human::counted(cameras, "camera")),
         };
-        self.say(Level::Info, format!("reloaded: {} changed{assigned}", human::counted(changed, "model")));
+        let added = match added {
+            0 => String::new(),
+            cameras => format!(", {} added", human::counted(cameras, "camera")),
+        };
+        self.say(Level::Info, format!("reloaded: {} changed{assigned}{added}", human::counted(changed, "model")));
+    }
+
+    /// Notes the cameras that have come to sources that take them while they run; returns how many.
+    fn add(&mut self, new: &Config) -> usize {
+        let before = self.coming.len();
+        let growing = &self.growing;
+        let sources = self.config.sources.iter_mut().enumerate();
+        for (number, source) in sources.filter(|(_, source)| growing.contains_key(&source.name)) {
+            let Some(wanted) = new.sources.iter().find(|wanted| wanted.name == source.name) else { continue };
+            let known: HashSet<&CameraId> = source.cameras.iter().collect();
+            let stays = wanted.cameras.iter().filter(|camera| known.contains(camera)).count();
+            // What else has changed, or gone, waits for the next start, and what has come to it too.
+            if source.cameras.is_empty() || stays < known.len() || without_cameras(source) != without_cameras(wanted) {
+                continue;
+            }
+            let come = wanted.cameras.iter().filter(|camera| !known.contains(camera));
+            self.coming.extend(come.map(|camera| (number, camera.clone())));
+            source.cameras = wanted.cameras.clone();
+        }
+        self.coming.len() - before
+    }
+
+    /// Adds cameras as far as their sources take them up.
+    fn welcome(&mut self) {
+        while let Some((number, camera)) = self.coming.front() {
+            let source = &self.config.sources[*number];
+            if !self.growing.get(&source.name).is_some_and(|add| add(camera.clone())) {
+                break;
+            }
+            if source.model != self.models_at_start[*number]
+                && let Some(model) = self.config.models.get(source.model)
+            {
+                self.strangers.push((camera.clone(), model.name.clone()));
+            }
+            self.coming.pop_front();
+        }
+        let shared = &self.shared;
+        self.strangers
+            .retain(|(camera, model)| matches!(shared.assign(camera, model), Err(AssignError::UnknownCamera(_))));
     }
 
     /// Brings the cameras of sources that name another model to it; returns how many.
@@ -219,6 +279,11 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<String> {
     later.extend(missing(running, new, "the end"));
     later.extend(missing(new, running, "the beginning"));
     later
+}
+
+/// What a source's cameras, and which model looks at them, do not change.
+fn without_cameras(source: &SourceConfig) -> SourceConfig {
+    SourceConfig { cameras: Vec::new(), model: 0, ..source.clone() }
 }
 
 /// A model's settings but for the one that no version depends on.

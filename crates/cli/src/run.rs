@@ -40,7 +40,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     }
     let encoder = Arc::default();
     let server = serve(&config, &watched, &encoder, &mut talk)?;
-    let Assembled { parts, store, notes, labels } = assemble::assemble(&config)?;
+    let Assembled { parts, store, growing, notes, labels } = assemble::assemble(&config)?;
     let _ = encoder.set(ResultEncoder::new(labels));
     for note in &notes {
         talk.say("note", Level::Info, note);
@@ -50,7 +50,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     })?;
     watched.show(engine.shared());
     let shared = Arc::clone(engine.shared());
-    let reload = Reload::start(&shared, store, config, &args.config.file, &signals)
+    let reload = Reload::start(&shared, store, growing, config, &args.config.file, &signals)
         .map_err(|error| Failure::run(format!("cannot start a thread: {error}")))?;
     let begun = Instant::now();
     talk.say("running", Level::Info, &format!("running{}", if args.json { "" } else { "; Ctrl-C drains and stops" }));

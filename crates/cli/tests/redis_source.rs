@@ -62,6 +62,32 @@ fn what_is_published_is_found_read_in_order_and_acknowledged_once_it_is_in_the_s
 }
 
 #[test]
+fn cameras_that_are_added_to_the_file_are_read_from_the_next_sighup_on() {
+    let Some(server) = RedisServer::start(&RedisSetup::default()) else { return };
+    let url = server.unix_url();
+    let source = |cameras: &str| format!("url = \"{url}\"\ncamera_ids = [{cameras}]");
+    let folder = folder(&source("\"cam-0000\""));
+    let published = publish(&url, &["--cameras", "3", "--fps", "200", "--frames", "20"]).status().expect("runs");
+    assert!(published.success());
+    let run = Run::start(folder.path());
+    wait("the first camera's results", || results(folder.path()).values().map(Vec::len).sum::<usize>() == 20);
+    let file = folder.path().join("omma.toml");
+    let text = fs::read_to_string(&file).expect("its configuration");
+    fs::write(&file, text.replace("[\"cam-0000\"]", "[\"cam-0002\", \"cam-0000\", \"cam-0001\"]")).expect("written");
+    run.signal(libc::SIGHUP);
+    wait("all cameras' results", || results(folder.path()).values().map(Vec::len).sum::<usize>() == 60);
+    wait("word of them", || run.said("2 cameras added"));
+    assert!(!run.said("from the next start"));
+    // A camera less waits for the next start.
+    let text = fs::read_to_string(&file).expect("its configuration");
+    fs::write(&file, text.replace(", \"cam-0001\"", "")).expect("written");
+    run.signal(libc::SIGHUP);
+    wait("a warning", || run.said("from the next start only: [[sources]]"));
+    assert_eq!(run.end()["published"], 60);
+    assert_eq!(results(folder.path()).len(), 3);
+}
+
+#[test]
 fn handles_through_redis_lead_to_pictures_in_shared_memory() {
     let Some(server) = RedisServer::start(&RedisSetup::default()) else { return };
     let url = server.url();

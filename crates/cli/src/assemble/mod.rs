@@ -12,6 +12,7 @@ mod store;
 #[cfg(feature = "triton")]
 mod triton;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use omma_adapters::sink::NullSink;
@@ -23,7 +24,7 @@ use omma_engine::clock::{Clock, SystemClock};
 use omma_engine::pipeline::{ModelStore, Parts, SourcePart};
 use omma_engine::plan::Plan;
 use omma_engine::sink::Sink;
-use omma_frame::CameraIndex;
+use omma_frame::{CameraId, CameraIndex};
 
 pub use models::{Opened, OpenedModel, embedded};
 pub use outputs::plan as output_plan;
@@ -34,11 +35,16 @@ use crate::exit::Failure;
 use crate::human;
 use crate::usage;
 
+/// Adds a camera to a source that runs; `false`: too many wait to be taken up, try again in a moment.
+pub type AddCamera = Box<dyn Fn(CameraId) -> bool + Send>;
+
 /// Parts that an engine can be started with, and what is worth saying about them.
 pub struct Assembled {
     pub parts: Parts,
     /// Where other versions of the models come from; the parts have it too.
     pub store: Arc<Store>,
+    /// By name the sources that take further cameras while they run.
+    pub growing: BTreeMap<String, AddCamera>,
     pub notes: Vec<String>,
     /// What the models' results are called.
     pub labels: Vec<ModelLabels>,
@@ -59,7 +65,8 @@ pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
     let cameras = Arc::new(Cameras::new(config.engine.shards));
     let plans: Vec<CameraPlan> = config.cameras().collect();
     let indexes = cameras.add(plans.iter().cloned());
-    let sources = sources::open(config, &cameras, &indexes, &clock, cores)?;
+    let mut growing = BTreeMap::new();
+    let sources = sources::open(config, &cameras, &indexes, &clock, cores, &mut growing)?;
     let found = config.sources.iter().any(|source| source.cameras.is_empty());
     opened.notes.push(format!(
         "{}{} of {}, results to {}",
@@ -86,7 +93,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
         cores,
         begin_thread: schedule,
     };
-    Ok(Assembled { parts, store, notes: opened.notes, labels })
+    Ok(Assembled { parts, store, growing, notes: opened.notes, labels })
 }
 
 /// Opens the models alone, for whoever brings cameras and sinks of their own.

@@ -6,7 +6,7 @@ use omma_adapters::redis::wire::Wire;
 use omma_adapters::redis::{Password, RedisOptions, StreamNames, TlsFiles};
 use omma_adapters::sink::encode::ModelLabels;
 use omma_adapters::sink::redis::{Form, RedisSink, RedisSinkOptions, ResultNames};
-use omma_adapters::source::redis::{RedisSource, RedisSourceOptions};
+use omma_adapters::source::redis::{CameraInboxEnd, RedisSource, RedisSourceOptions};
 use omma_config::{Config, FrameWire, RedisConfig, RedisStreams, ResultForm, SinkKind, SourceConfig};
 use omma_engine::cameras::Cameras;
 use omma_engine::source::SourceError;
@@ -36,6 +36,7 @@ pub(super) fn source(
     cameras: &Arc<Cameras>,
     reader: usize,
     own: &[CameraIndex],
+    inbox: CameraInboxEnd,
 ) -> Result<RedisSource, SourceError> {
     let refused = |message: &str| SourceError {
         source: source.name.clone(),
@@ -62,6 +63,7 @@ pub(super) fn source(
         group: streams.group.clone(),
         from_start: streams.from_oldest,
         discover_interval: streams.discover,
+        inbox: Some(inbox),
         reader,
         readers: engine.readers.max(1),
         read_frames_max: engine.read_frames_max,

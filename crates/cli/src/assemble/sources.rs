@@ -1,11 +1,14 @@
 //! Sources: each camera goes to the reader that owns its shard, so a configured source becomes one source for each
 //! reader that owns any of its cameras.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use omma_adapters::source::images::{ImagesOptions, ImagesSource};
 use omma_adapters::source::mjpeg_file::{MjpegFileOptions, MjpegFileSource};
 use omma_adapters::source::mjpeg_http::{MjpegHttpCamera, MjpegHttpOptions, MjpegHttpSource};
+#[cfg(feature = "redis")]
+use omma_adapters::source::redis::CameraInbox;
 use omma_adapters::source::{self, AtEnd, Keep};
 use omma_config::{Config, Pace, RedisStreams, SourceConfig, SourceKind};
 use omma_engine::cameras::{Cameras, Delivery};
@@ -14,6 +17,7 @@ use omma_engine::pipeline::SourcePart;
 use omma_engine::source::{Source, SourceError};
 use omma_frame::CameraIndex;
 
+use super::AddCamera;
 use crate::cast::{Cast, Showing};
 use crate::exit::Failure;
 
@@ -24,13 +28,15 @@ pub struct Place {
     pub reader: usize,
 }
 
-/// By reader. `indexes` are those of all cameras, in the configuration's order.
+/// By reader. `indexes` are those of all cameras, in the configuration's order. Sources that take further cameras while
+/// they run are added to `growing`.
 pub(super) fn open(
     config: &Config,
     cameras: &Arc<Cameras>,
     indexes: &[CameraIndex],
     clock: &Arc<dyn Clock>,
     cores: usize,
+    growing: &mut BTreeMap<String, AddCamera>,
 ) -> Result<Vec<Vec<SourcePart>>, Failure> {
     let mut readers: Vec<Vec<SourcePart>> = Vec::new();
     readers.resize_with(config.engine.readers.max(1), Vec::new);
@@ -48,10 +54,11 @@ pub(super) fn open(
             .collect();
         if let SourceKind::Redis(streams) = &source.kind {
             // Each reader has a part, even without cameras: any may be found.
-            for (reader, parts) in readers.iter_mut().enumerate() {
-                let own = places.iter().filter(|place| place.reader == reader).map(|place| place.index).collect();
-                parts.push(open_redis(config, source, streams, cameras, reader, own)?);
-            }
+            let mut own: Vec<Vec<CameraIndex>> = vec![Vec::new(); count];
+            places.iter().for_each(|place| own[place.reader].push(place.index));
+            let (add, parts) = open_redis(config, source, streams, cameras, own)?;
+            growing.insert(source.name.clone(), add);
+            readers.iter_mut().zip(parts).for_each(|(reader, part)| reader.push(part));
             continue;
         }
         for (part, reader) in open_one(config, number, &places, clock, cores)?.into_iter().zip(readers_of(&places)) {
@@ -90,18 +97,24 @@ pub(super) fn open_one(
         .collect()
 }
 
+/// One part for each reader, and how it gets further cameras. `own`: by reader its cameras.
 #[cfg(feature = "redis")]
 fn open_redis(
     config: &Config,
     source: &SourceConfig,
     streams: &RedisStreams,
     cameras: &Arc<Cameras>,
-    reader: usize,
-    own: Vec<CameraIndex>,
-) -> Result<SourcePart, Failure> {
-    let opened = super::redis::source(config, source, streams, cameras, reader, &own)
-        .map_err(|error| Failure::usage(refused(source, &error)))?;
-    Ok(SourcePart { source: Box::new(opened), cameras: own })
+    own: Vec<Vec<CameraIndex>>,
+) -> Result<(AddCamera, Vec<SourcePart>), Failure> {
+    let (inbox, ends) = CameraInbox::new(config.engine.shards, own.len());
+    let parts = own.into_iter().zip(ends).enumerate().map(|(reader, (own, end))| {
+        let opened = super::redis::source(config, source, streams, cameras, reader, &own, end)
+            .map_err(|error| Failure::usage(refused(source, &error)))?;
+        Ok(SourcePart { source: Box::new(opened), cameras: own })
+    });
+    let parts = parts.collect::<Result<_, Failure>>()?;
+    let add = move |camera| inbox.add(camera).is_ok();
+    Ok((Box::new(add), parts))
 }
 
 #[cfg(not(feature = "redis"))]
@@ -110,9 +123,8 @@ fn open_redis(
     source: &SourceConfig,
     _: &RedisStreams,
     _: &Arc<Cameras>,
-    _: usize,
-    _: Vec<CameraIndex>,
-) -> Result<SourcePart, Failure> {
+    _: Vec<Vec<CameraIndex>>,
+) -> Result<(AddCamera, Vec<SourcePart>), Failure> {
     let message = "this build knows no Redis, expected one with the feature `redis`";
     Err(Failure::usage(format!("source {}: {message}", source.name)))
 }
