@@ -94,8 +94,30 @@ pub struct Link {
 }
 
 enum How {
-    Single(Option<Node>),
+    Single(Single),
     Cluster(Cluster),
+}
+
+/// The connection to a single server.
+#[derive(Default)]
+struct Single {
+    node: Option<Node>,
+    /// Connections that there have been, this one among them.
+    number: u64,
+}
+
+/// Commands that were sent ahead; their answers are still to be heard.
+pub struct Posted {
+    commands: Commands,
+    sent: Sent,
+}
+
+enum Sent {
+    /// On the connection of this number.
+    On(u64),
+    Failed(LinkError),
+    /// Not yet: a cluster may have to send a command a second time after having heard of the first.
+    Later,
 }
 
 impl Link {
@@ -112,7 +134,7 @@ impl Link {
             }
             How::Cluster(Cluster::default())
         } else {
-            How::Single(None)
+            How::Single(Single::default())
         };
         #[cfg(not(feature = "redis-tls"))]
         if matches!(target.address, Address::Tcp { tls: true, .. }) {
@@ -146,7 +168,7 @@ impl Link {
     /// Forgets the connections; the next use makes new ones.
     pub fn hang_up(&mut self) {
         match &mut self.how {
-            How::Single(node) => *node = None,
+            How::Single(single) => single.node = None,
             How::Cluster(cluster) => cluster.hang_up(),
         }
     }
@@ -202,53 +224,93 @@ impl Link {
     /// Sends the commands and lets `hear` read each answer where it comes in; every command is heard of exactly once,
     /// those of one place in their order.
     pub fn exchange(&mut self, commands: &Commands, hear: &mut Hear<'_>) {
-        if commands.is_empty() {
-            return;
+        if !commands.is_empty() {
+            let sent = self.send(commands);
+            self.listen(commands, sent, hear);
         }
-        match &mut self.how {
-            How::Single(node) => single(node, &self.target, &self.options, commands, hear),
-            How::Cluster(cluster) => cluster.exchange(&self.target.address, &self.options, commands, hear),
+    }
+
+    /// Sends commands whose answers [`Link::hear`] brings later: the server works while others' answers are looked at.
+    /// What is posted is heard in the same order, and nothing is exchanged meanwhile.
+    #[must_use = "the answers come all the same, and have to be heard"]
+    pub fn post(&mut self, commands: Commands) -> Posted {
+        let sent = self.send(&commands);
+        Posted { commands, sent }
+    }
+
+    /// As [`Link::exchange`], of what was posted; gives the commands' buffer back.
+    pub fn hear(&mut self, posted: Posted, hear: &mut Hear<'_>) -> Commands {
+        let Posted { commands, sent } = posted;
+        self.listen(&commands, sent, hear);
+        commands
+    }
+
+    fn send(&mut self, commands: &Commands) -> Sent {
+        let How::Single(single) = &mut self.how else { return Sent::Later };
+        if single.node.is_none() {
+            match Node::connect(&self.target.address, self.target.database, &self.options) {
+                Ok(node) => single.node = Some(node),
+                Err(error) => return Sent::Failed(error),
+            }
+            single.number += 1;
+        }
+        match single.node.as_mut().map_or(Ok(()), |node| node.send(commands.bytes())) {
+            Ok(()) => Sent::On(single.number),
+            Err(error) => {
+                single.node = None;
+                Sent::Failed(LinkError::lost(&self.target.address, &error.to_string()))
+            }
+        }
+    }
+
+    fn listen(&mut self, commands: &Commands, sent: Sent, hear: &mut Hear<'_>) {
+        let Self { options, target, how } = self;
+        let single = match how {
+            How::Single(single) => single,
+            How::Cluster(cluster) => return cluster.exchange(&target.address, options, commands, hear),
+        };
+        let mut heard = 0;
+        let lost = match (sent, &mut single.node) {
+            (Sent::Failed(error), _) => Some(error),
+            (Sent::On(number), Some(node)) if number == single.number => {
+                match hear_all(node, commands.len(), &mut heard, hear) {
+                    Ok(demoted) => {
+                        if demoted {
+                            // The name may lead to another server by now.
+                            single.node = None;
+                        }
+                        None
+                    }
+                    Err(error) => {
+                        single.node = None;
+                        Some(LinkError::lost(&target.address, &error.to_string()))
+                    }
+                }
+            }
+            _ => Some(LinkError::lost(&target.address, "the connection was lost")),
+        };
+        if let Some(error) = lost {
+            for number in heard..commands.len() {
+                // There is no answer to read, so nothing to go wrong with it.
+                let _ = hear(number, Answer::Lost(&error));
+            }
         }
     }
 }
 
-fn single(slot: &mut Option<Node>, target: &Target, options: &RedisOptions, commands: &Commands, hear: &mut Hear<'_>) {
-    let all_lost = |error: LinkError, from: usize, hear: &mut Hear<'_>| {
-        for number in from..commands.len() {
-            // There is no answer to read, so nothing to go wrong with it.
-            let _ = hear(number, Answer::Lost(&error));
-        }
-    };
-    let node = match slot {
-        Some(node) => node,
-        None => match Node::connect(&target.address, target.database, options) {
-            Ok(node) => slot.insert(node),
-            Err(error) => return all_lost(error, 0, hear),
-        },
-    };
+/// Hears so many answers and counts them; gives whether the server says that it is none to write to any more.
+fn hear_all(node: &mut Node, count: usize, heard: &mut usize, hear: &mut Hear<'_>) -> Result<bool, ReplyError> {
     let mut demoted = false;
-    let mut heard = 0;
-    let outcome = node.send(commands.bytes()).and_then(|()| {
-        while heard < commands.len() {
-            let said = refusal_of(&mut node.replies)?;
-            demoted |= said.as_ref().is_some_and(|text| is_demoted(text));
-            let number = heard;
-            match &said {
-                None => hear(number, Answer::Reply(&mut node.replies)),
-                Some(text) => hear(number, Answer::Refused(text)),
-            }
-            .map(|()| heard += 1)?;
-        }
-        Ok(())
-    });
-    if let Err(error) = outcome {
-        *slot = None;
-        return all_lost(LinkError::lost(&target.address, &error.to_string()), heard, hear);
+    while *heard < count {
+        let said = refusal_of(&mut node.replies)?;
+        demoted |= said.as_ref().is_some_and(|text| is_demoted(text));
+        match &said {
+            None => hear(*heard, Answer::Reply(&mut node.replies)),
+            Some(text) => hear(*heard, Answer::Refused(text)),
+        }?;
+        *heard += 1;
     }
-    if demoted {
-        // The name may lead to another server by now.
-        *slot = None;
-    }
+    Ok(demoted)
 }
 
 /// The server's refusal, if that is what comes next.

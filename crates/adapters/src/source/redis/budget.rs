@@ -9,12 +9,19 @@ use std::time::Duration;
 const BYTES_PER_ENTRY_FIRST: f64 = 64.0 * 1024.0;
 /// The part of what is asked for that is expected at least: when cameras are read as they deliver, most have nothing.
 const FILL_MIN: f64 = 1.0 / 16.0;
+/// Entries of one stream that are asked for where there is not room for one of each.
+const ENTRIES_EACH: usize = 8;
 /// Weight of the newest answer.
 const LEARNING: f64 = 0.25;
 /// What asking one stream costs the server and us together, as measured with streams that have nothing.
 const STREAM_COST: Duration = Duration::from_nanos(1000);
-/// Asking may take this part of the time while cameras deliver.
-const ASKING_PART: u32 = 5;
+/// A command costs as much as so many streams in it.
+const COMMAND_STREAMS: usize = 2;
+/// Asking may take this part of the time.
+const ASKING_PART: u32 = 10;
+
+/// However many streams there are.
+const PATIENCE_MAX: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
@@ -40,7 +47,9 @@ impl Budget {
     pub fn plan(&self, streams: usize, count_max: usize) -> (usize, usize) {
         let expected = (self.reply_bytes / self.bytes_per_entry).min(self.entries_max) / self.fill.max(FILL_MIN);
         let entries = (expected as usize).max(1);
-        let count = (entries / streams.max(1)).clamp(1, count_max.max(1));
+        let each = entries / streams.max(1);
+        // Where not all have a turn, several entries of those that have: a visit costs the server as much as an entry.
+        let count = if each > 0 { each } else { ENTRIES_EACH.min(entries) }.clamp(1, count_max.max(1));
         (streams.min((entries / count).max(1)), power_below(count))
     }
 
@@ -62,10 +71,16 @@ pub(super) fn power_below(count: usize) -> usize {
     1 << count.max(1).ilog2()
 }
 
-/// The pause before streams are asked again that had nothing more.
-pub(super) fn pause(streams: usize, min: Duration, max: Duration) -> Duration {
-    let streams = u32::try_from(streams).unwrap_or(u32::MAX);
-    STREAM_COST.saturating_mul(streams).saturating_mul(ASKING_PART).clamp(min, max.max(min))
+/// How long streams are left unasked of which one does not know when they will have something.
+pub(super) fn patience(streams: usize) -> Duration {
+    rest(streams, 0).min(PATIENCE_MAX)
+}
+
+/// The pause after so many streams were asked with so many commands: the more there are at a time, the more each will have
+/// by the next.
+pub(super) fn rest(asked: usize, commands: usize) -> Duration {
+    let costs = u32::try_from(asked + commands * COMMAND_STREAMS).unwrap_or(u32::MAX);
+    STREAM_COST.saturating_mul(costs).saturating_mul(ASKING_PART)
 }
 
 #[cfg(test)]
@@ -81,9 +96,9 @@ mod tests {
             (1000, 150, 1.0, (1000, 4)),
             (100, 150, 1.0, (100, 32)),
             (1, 150, 1.0, (1, 32)),
-            (10_000, 150, 1.0, (4096, 1)),
+            (10_000, 150, 1.0, (512, 8)),
             (10_000, 150, 0.05, (10_000, 4)),
-            (1000, 40_000, 1.0, (104, 1)),
+            (1000, 40_000, 1.0, (13, 8)),
             (1000, 40_000, 0.05, (1000, 1)),
             (10, 40_000, 1.0, (10, 8)),
             (10, 500 * MIB, 1.0, (1, 1)),
@@ -103,14 +118,17 @@ mod tests {
         (0..100).for_each(|_| budget.learn(150, 1, 1));
         assert_eq!(budget.plan(100, 32), (100, 32));
         budget.learn(400_000, 4, 4);
-        assert_eq!(budget.plan(100, 32), (41, 1));
+        assert_eq!(budget.plan(100, 32), (5, 8));
     }
 
     #[test]
-    fn pauses_follow_the_number_of_streams() {
-        let limits = (Duration::from_millis(1), Duration::from_millis(20));
-        for (streams, millis) in [(0, 1), (100, 1), (1000, 5), (4000, 20), (10_000, 20), (usize::MAX, 20)] {
-            assert_eq!(pause(streams, limits.0, limits.1), Duration::from_millis(millis), "{streams}");
+    fn pauses_follow_what_is_asked() {
+        // Streams, commands; milliseconds.
+        for (asked, commands, millis) in [(0, 0, 0), (100, 0, 1), (50, 25, 1), (1000, 32, 10), (10_000, 32, 100)] {
+            assert_eq!(rest(asked, commands).as_millis(), millis, "{asked} with {commands}");
+        }
+        for (streams, millis) in [(0, 0), (100, 1), (1000, 10), (20_000, 100), (usize::MAX / 2, 100)] {
+            assert_eq!(patience(streams).as_millis(), millis, "{streams}");
         }
     }
 }

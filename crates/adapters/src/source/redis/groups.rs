@@ -32,6 +32,7 @@ impl Worker {
             for &position in &self.by_shard[shard] {
                 let stream = &self.streams[position as usize];
                 let Cursor::Closed(from) = stream.cursor else { continue };
+                self.rhythms[position as usize].at_once(now);
                 // What is in flight would be read again: a frame must not be on its way twice.
                 if stream.is_away(now) || (from == FIRST && !stream.is_drained()) || wanted.len() >= OPENED_MAX {
                     waiting = true;
@@ -84,6 +85,7 @@ impl Worker {
         for (position, outcome) in made {
             let stream = &mut self.streams[position as usize];
             let Cursor::Closed(from) = stream.cursor else { continue };
+            self.rhythms[position as usize].at_once(now);
             match outcome {
                 Ok(_) if !keeps_pending => stream.cursor = Cursor::Skip,
                 // Nothing is pending in a group that has just been made. What is in flight is of the one before.

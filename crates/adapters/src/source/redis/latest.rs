@@ -8,6 +8,7 @@
 use omma_frame::Arrival;
 
 use super::entries::{Entry, EntryReader};
+use super::rhythm::{Pace, Rhythm};
 use super::stream::{Cursor, Stream};
 use crate::redis::link::{Commands, Head, Replies, ReplyError};
 
@@ -76,7 +77,9 @@ pub(super) fn hear(
     replies: &mut Replies,
     reader: &mut EntryReader,
     streams: &mut [Stream],
+    rhythms: &mut [Rhythm],
     asked: &[u32],
+    pace: Pace,
     take: &mut dyn FnMut(u32, Skipped),
 ) -> Result<(), ReplyError> {
     let odd = |found: Head| Err(ReplyError::Protocol(format!("{found:?} in answer to a script")));
@@ -115,6 +118,9 @@ pub(super) fn hear(
             arrival.overtaken = overtaking.saturating_sub(1) as u64;
             stream.last = stream.last.max(id);
             stream.is_well();
+            let rhythm = &mut rhythms[position as usize];
+            rhythm.came(id.0);
+            rhythm.found(pace);
             if overtaking <= CAUGHT_UP {
                 stream.cursor = Cursor::New;
             }
@@ -123,6 +129,7 @@ pub(super) fn hear(
     }
     for (&position, _) in asked.iter().zip(&quiet).filter(|(_, quiet)| **quiet) {
         streams[position as usize].cursor = Cursor::New;
+        rhythms[position as usize].missed(pace);
     }
     Ok(())
 }

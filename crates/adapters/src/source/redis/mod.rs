@@ -16,6 +16,7 @@ mod latest;
 mod leases;
 mod poison;
 mod read;
+mod rhythm;
 mod rota;
 mod stream;
 mod worker;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use omma_engine::cameras::{CameraPlan, Cameras, Delivery};
 use omma_engine::source::{Arrival, Demand, Fate, Polled, Settlement, Source, SourceError};
 use omma_frame::{CameraIndex, DropReason};
@@ -34,15 +35,13 @@ use omma_ring::{Rings, RingsOptions};
 pub use self::discover::{CameraInbox, CameraInboxEnd, InboxError};
 use self::entries::EntryReader;
 use self::leases::Leases;
-use self::worker::{EntryFate, Reply, Request, Settled, Worker};
+use self::worker::{EntryFate, REPLIES_MAX, Reply, Request, Settled, Worker};
 use crate::redis::link::Link;
 use crate::redis::wire::Wire;
 use crate::redis::{RedisOptions, StreamNames};
 
 /// Errors that are kept for the reader to ask for.
 const ERRORS_MAX: usize = 64;
-/// While frames come, so many times as long as the last read took is waited before the next one.
-const REST_FACTOR: u32 = 2;
 /// How long the last acknowledgements may take at the end.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -159,6 +158,8 @@ pub struct RedisSource {
     /// The next request may be posted from then on; `None`: one is on its way.
     due: Option<Instant>,
     pause: Duration,
+    /// Something has come since the last request was posted.
+    brought: bool,
     rooms: Vec<u32>,
     /// Places of cameras whose `given` is not zero.
     served: Vec<u32>,
@@ -185,7 +186,7 @@ impl RedisSource {
         let leases = Leases::new(prefix, identity, options.lease, own, now);
         let entries = EntryReader::new(options.wire, options.payload_bytes_max, Rings::new(options.rings.clone()));
         let (requests, to_do) = bounded(1);
-        let (done, replies) = bounded(1);
+        let (done, replies) = bounded(REPLIES_MAX);
         let mut source = Self {
             name: options.name.clone(),
             delivery: options.delivery,
@@ -200,6 +201,7 @@ impl RedisSource {
             resumed: Vec::new(),
             due: Some(now),
             pause: options.poll_min,
+            brought: false,
             rooms: Vec::new(),
             served: Vec::new(),
             requests,
@@ -267,7 +269,8 @@ impl RedisSource {
 
     /// Takes in what the worker has brought.
     fn take(&mut self, reply: Reply) {
-        let Reply { arrivals, found, lost_shards, resumed_shards, errors, more, took, mut rooms, mut settled } = reply;
+        let Reply { last, arrivals, found, lost_shards, resumed_shards, errors, more, rest, mut rooms, mut settled } =
+            reply;
         for (camera, shard) in found {
             self.know(camera, shard);
             self.found.push(camera);
@@ -293,7 +296,7 @@ impl RedisSource {
             let resumed = self.cameras.iter().filter(|known| resumed_shards.contains(&known.shard));
             self.resumed.extend(resumed.map(|known| known.camera));
         }
-        let brought = !arrivals.is_empty();
+        self.brought |= !arrivals.is_empty();
         for (place, arrival) in arrivals {
             self.cameras[place as usize].held += 1;
             self.held.push_back((place, arrival));
@@ -303,6 +306,9 @@ impl RedisSource {
                 self.errors.push_back(error);
             }
         }
+        if !last {
+            return;
+        }
         // The vectors are used again.
         rooms.clear();
         settled.clear();
@@ -310,15 +316,11 @@ impl RedisSource {
         if self.settled.is_empty() {
             self.settled = settled;
         }
-        let usual = budget::pause(self.cameras.len(), self.poll.0, self.poll.1);
-        self.pause = if more {
-            Duration::ZERO
-        } else if brought {
-            // A busy server is asked less often for more at once: every visit of a stream and every acknowledgement costs
-            // it about as much as an entry.
-            (took * REST_FACTOR).clamp(usual, self.poll.1.max(usual))
-        } else {
-            (self.pause * 2).clamp(usual, self.poll.1.max(usual))
+        let (min, max) = self.poll;
+        self.pause = match std::mem::take(&mut self.brought) {
+            _ if more => Duration::ZERO,
+            true => rest.clamp(min, max),
+            false => (self.pause * 2).clamp(rest.clamp(min, max), max),
         };
         self.due = Some(Instant::now() + self.pause);
     }
@@ -381,13 +383,15 @@ impl RedisSource {
 
 impl Source for RedisSource {
     fn poll(&mut self, demand: &dyn Demand, arrivals: &mut Vec<Arrival>) -> Result<Polled, SourceError> {
-        match self.replies.try_recv() {
-            Ok(reply) => self.take(reply),
-            Err(crossbeam_channel::TryRecvError::Empty) => {}
-            Err(crossbeam_channel::TryRecvError::Disconnected) => {
-                let message = "its thread has ended: a fault of omma itself".to_owned();
-                self.hand_over(demand, arrivals);
-                return Err(SourceError { source: self.name.clone(), camera: None, message, retry_after: None });
+        loop {
+            match self.replies.try_recv() {
+                Ok(reply) => self.take(reply),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    let message = "its thread has ended: a fault of omma itself".to_owned();
+                    self.hand_over(demand, arrivals);
+                    return Err(SourceError { source: self.name.clone(), camera: None, message, retry_after: None });
+                }
             }
         }
         self.hand_over(demand, arrivals);
@@ -424,7 +428,7 @@ impl Source for RedisSource {
             self.settled.push(Settled { stream, id, fate });
         }
         // While the engine drains nobody polls any more.
-        if let Ok(reply) = self.replies.try_recv() {
+        while let Ok(reply) = self.replies.try_recv() {
             self.take(reply);
         }
         if self.due.is_some() && self.settled.len() >= ACKNOWLEDGED_AT_ONCE {

@@ -6,13 +6,17 @@ use omma_engine::cameras::Delivery;
 use omma_frame::Arrival;
 
 use super::RedisSourceOptions;
-use super::budget::power_below;
+use super::budget::{self, power_below};
 use super::entries::{Entry, EntryReader};
 use super::latest::{self, Skipped};
+use super::rhythm::{Pace, Rhythm};
 use super::rota::Turn;
 use super::stream::{Cursor, EntryId, Stream};
-use super::worker::{Reply, Worker};
-use crate::redis::link::{Answer, Commands, Head, LinkError, Place, Replies, ReplyError, Retry};
+use super::worker::{Outlet, Reply, Worker};
+use crate::redis::link::{Answer, Commands, Head, LinkError, Place, Posted, Replies, ReplyError, Retry};
+
+/// What is settled waits so long for more of its stream, to be acknowledged together.
+const ACKNOWLEDGED_AFTER: Duration = Duration::from_millis(50);
 
 /// What a command of the pipeline is for. Streams stand as a range of the list of those asked.
 enum Job {
@@ -50,21 +54,54 @@ struct Heard {
     full: bool,
 }
 
+/// A read that is on its way, with the acknowledgements that went before it.
+pub(super) struct Part {
+    posted: Posted,
+    jobs: Vec<Job>,
+    asked: Vec<u32>,
+    begun: Instant,
+    /// Others that are ready had no room in it.
+    pub cut: bool,
+    /// Something of it was delivered before, and may have to be asked about once it is here.
+    pub again: bool,
+}
+
 impl Worker {
-    /// Reads what there is for streams with room (by place among the streams).
-    pub(super) fn read(&mut self, rooms: &[u32], now: Instant, reply: &mut Reply) {
+    /// Asks what there is for streams with room (by place among the streams). `None`: there is nothing to say.
+    pub(super) fn post(&mut self, rooms: &[u32], now: Instant) -> Option<Part> {
         self.commands.clear();
         let mut jobs = Vec::new();
-        self.put_acknowledgements(&mut jobs);
-        let asked = self.put_reads(rooms, now, &mut jobs, reply);
+        if self.owes(rooms, now) {
+            self.put_acknowledgements(&mut jobs);
+        }
+        let (asked, cut) = self.put_reads(rooms, now, &mut jobs);
         if jobs.is_empty() {
-            return;
+            return None;
+        }
+        let mut again = false;
+        for &position in &asked {
+            let stream = &mut self.streams[position as usize];
+            stream.asked = true;
+            again |= matches!(stream.cursor, Cursor::History(_));
+        }
+        let posted = self.link.post(std::mem::take(&mut self.commands));
+        Some(Part { posted, jobs, asked, begun: now, cut, again })
+    }
+
+    /// Hears what a part brought, and hands it over as it comes; what is left in `reply` at the end is still to be handed
+    /// over. Returns how many entries there were.
+    pub(super) fn hear(&mut self, part: Part, outlet: &mut Outlet<'_>, reply: &mut Reply) -> usize {
+        let Part { posted, jobs, asked, begun: now, cut, again } = part;
+        for &position in &asked {
+            self.streams[position as usize].asked = false;
         }
         let mut heard = Heard::default();
         let mut failed: Vec<(usize, Failure)> = Vec::new();
         let keeps_pending = self.keeps_pending();
-        let (streams, reader) = (&mut self.streams, &mut self.entries);
-        self.link.exchange(&self.commands, &mut |number, answer| {
+        self.rest = budget::rest(asked.len(), jobs.len()).clamp(self.options.poll_min, self.options.poll_max);
+        let pace = Pace { now, step: self.rest, patience: budget::patience(self.streams.len()) };
+        let (streams, rhythms, reader) = (&mut self.streams, &mut self.rhythms, &mut self.entries);
+        self.commands = self.link.hear(posted, &mut |number, answer| {
             match (answer, &jobs[number]) {
                 (Answer::Refused(text), _) => failed.push((number, Failure::Refused(text.to_owned()))),
                 (Answer::Lost(error), _) => failed.push((number, Failure::Lost(error.clone()))),
@@ -76,15 +113,21 @@ impl Worker {
                     let before = replies.received();
                     heard.wanted += range.len() * count;
                     let asked = &asked[range.clone()];
-                    let mut hear = Hearing { reader: &mut *reader, streams, heard: &mut heard, keeps_pending };
+                    let (reader, heard) = (&mut *reader, &mut heard);
+                    let mut hear = Hearing { reader, streams, rhythms, heard, keeps_pending, pace };
                     let outcome = hear.read(replies, asked, *count, &mut reply.arrivals);
                     heard.bytes += replies.received() - before;
                     outcome?;
+                    // What came before has to be whole until it is known how often.
+                    if !again {
+                        outlet.pass_on(reply);
+                    }
                 }
                 (Answer::Reply(replies), Job::Skip(range)) => {
                     let failures = &mut heard.skipping_failed;
                     let arrivals = &mut reply.arrivals;
-                    latest::hear(replies, reader, streams, &asked[range.clone()], &mut |position, what| match what {
+                    let asked = &asked[range.clone()];
+                    latest::hear(replies, reader, streams, rhythms, asked, pace, &mut |position, what| match what {
                         Skipped::Frame(arrival) => arrivals.push((position, *arrival)),
                         Skipped::Failed(text) => failures.push((position, text)),
                     })?;
@@ -96,7 +139,7 @@ impl Worker {
             self.is_up();
         }
         self.budget.learn(heard.bytes, heard.entries, heard.wanted);
-        reply.more |= heard.full;
+        reply.more |= heard.full || cut;
         for (position, id) in heard.gone {
             self.streams[position as usize].settled(id);
             self.acknowledge(position, id);
@@ -108,9 +151,20 @@ impl Worker {
         if !heard.again.is_empty() {
             self.find_poison(&heard.again, now, reply);
         }
+        heard.entries
+    }
+
+    /// Whether it is time to acknowledge: each `XACK` costs the server as much as an entry, whether for one or for many.
+    fn owes(&mut self, rooms: &[u32], now: Instant) -> bool {
+        if self.owing.is_empty() {
+            return false;
+        }
+        let since = *self.owing_since.get_or_insert(now);
+        rooms.is_empty() || now >= since + ACKNOWLEDGED_AFTER
     }
 
     fn put_acknowledgements(&mut self, jobs: &mut Vec<Job>) {
+        self.owing_since = None;
         for position in std::mem::take(&mut self.owing) {
             let stream = &self.streams[position as usize];
             if stream.acks.is_empty() {
@@ -125,28 +179,33 @@ impl Worker {
         }
     }
 
-    /// Puts the reads and returns the streams that they ask.
-    fn put_reads(&mut self, rooms: &[u32], now: Instant, jobs: &mut Vec<Job>, reply: &mut Reply) -> Vec<u32> {
+    /// Puts the reads; returns the streams that they ask, and whether others have to wait for another part.
+    fn put_reads(&mut self, rooms: &[u32], now: Instant, jobs: &mut Vec<Job>) -> (Vec<u32>, bool) {
         if rooms.is_empty() {
-            return Vec::new();
+            return (Vec::new(), false);
         }
         let held: Vec<bool> = (0..self.by_shard.len()).map(|shard| self.leases.holds(shard as u32, now)).collect();
         let streams = &self.streams;
+        let rhythms = &self.rhythms;
         let is_ready = |position: u32| {
+            // Most are not due, and that is found out without looking at the streams themselves.
+            if !rhythms[position as usize].is_due(now) {
+                return false;
+            }
             let stream = &streams[position as usize];
             rooms.get(position as usize).is_some_and(|&room| room > 0)
                 && !matches!(stream.cursor, Cursor::Closed(_))
+                && !stream.asked
                 && !stream.is_away(now)
         };
         let lists = self.by_shard.iter().zip(&held).filter(|(_, held)| **held).flat_map(|(list, _)| list);
         let ready = lists.filter(|&&position| is_ready(position)).count();
         if ready == 0 {
-            return Vec::new();
+            return (Vec::new(), false);
         }
         let (limit, count_max) = self.budget.plan(ready, self.options.read_frames_max);
         let Turn { streams: mut asked, parts, cut } =
             self.rota.turn(&self.by_shard, limit, |shard| held[shard], is_ready);
-        reply.more |= cut;
         // The slot of a cluster, and for how many entries to ask; zero stands for the script.
         let is_cluster = self.link.is_cluster();
         let key = |position: &u32| {
@@ -179,7 +238,7 @@ impl Worker {
                 }
             }
         }
-        asked
+        (asked, cut)
     }
 
     /// Commands that came to nothing.
@@ -215,6 +274,7 @@ impl Worker {
                     let keeps_pending = self.keeps_pending();
                     for &position in &asked[range.clone()] {
                         self.streams[position as usize].interrupted(keeps_pending);
+                        self.rhythms[position as usize].at_once(now);
                         if self.link.is_cluster() {
                             self.streams[position as usize].leave_alone(now);
                         }
@@ -294,8 +354,10 @@ fn slot(place: Place) -> u16 {
 struct Hearing<'a> {
     reader: &'a mut EntryReader,
     streams: &'a mut [Stream],
+    rhythms: &'a mut [Rhythm],
     heard: &'a mut Heard,
     keeps_pending: bool,
+    pace: Pace,
 }
 
 impl Hearing<'_> {
@@ -327,10 +389,18 @@ impl Hearing<'_> {
                 return Err(ReplyError::Protocol("a stream that was not asked for".to_owned()));
             };
             let position = rest[at];
+            self.missed(&rest[..at]);
             rest = &rest[at + 1..];
             self.stream(replies, position, count, arrivals)?;
         }
+        self.missed(rest);
         Ok(())
+    }
+
+    fn missed(&mut self, streams: &[u32]) {
+        for &position in streams {
+            self.rhythms[position as usize].missed(self.pace);
+        }
     }
 
     fn stream(
@@ -340,7 +410,7 @@ impl Hearing<'_> {
         count: usize,
         arrivals: &mut Vec<(u32, Arrival)>,
     ) -> Result<(), ReplyError> {
-        let stream = &mut self.streams[position as usize];
+        let (stream, rhythm) = (&mut self.streams[position as usize], &mut self.rhythms[position as usize]);
         let (keeps_pending, gone) = (self.keeps_pending, &mut self.heard.gone);
         let history = matches!(stream.cursor, Cursor::History(_));
         let (mut first, mut last, mut frames) = (None, None, 0);
@@ -350,6 +420,7 @@ impl Hearing<'_> {
                 first = first.or(Some(id));
                 last = Some(id);
                 frames += 1;
+                rhythm.came(id.0);
                 if keeps_pending {
                     stream.came(id);
                 } else {
@@ -376,8 +447,13 @@ impl Hearing<'_> {
             stream.cursor = Cursor::New;
             self.heard.full = true;
         }
+        rhythm.found(self.pace);
+        if history {
+            rhythm.at_once(self.pace.now);
+        }
         if entries >= count {
             self.heard.full = true;
+            rhythm.at_once(self.pace.now);
             if !keeps_pending {
                 stream.cursor = Cursor::Skip;
             }

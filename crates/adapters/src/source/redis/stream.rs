@@ -41,6 +41,8 @@ pub(super) struct Stream {
     pub in_flight: VecDeque<EntryId>,
     /// Settled and not yet acknowledged.
     pub acks: Vec<EntryId>,
+    /// A read of it is on its way.
+    pub asked: bool,
     /// Left alone until then.
     away: Option<Instant>,
     failures: u32,
@@ -59,6 +61,7 @@ impl Stream {
             last: FIRST,
             in_flight: VecDeque::new(),
             acks: Vec::new(),
+            asked: false,
             away: None,
             failures: 0,
             looked: now,

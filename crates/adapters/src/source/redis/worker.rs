@@ -16,6 +16,7 @@ use super::budget::Budget;
 use super::discover::Discovery;
 use super::entries::EntryReader;
 use super::leases::Leases;
+use super::rhythm::Rhythm;
 use super::rota::Rota;
 use super::stream::{Cursor, EntryId, FIRST, Stream};
 use crate::redis::link::{Commands, Link, LinkError, Retry};
@@ -29,6 +30,13 @@ const DOWN_MIN: Duration = Duration::from_millis(100);
 const RINGS_REFRESH: Duration = Duration::from_secs(5);
 /// Segments of dead producers that nobody has written to for so long are removed.
 const RINGS_SWEEP: Duration = Duration::from_secs(60);
+
+/// Reads of one turn while there is more than one answer may hold.
+const PARTS_MAX: usize = 16;
+/// Replies that wait for the source: more than a turn has parts, so that handing over one of those never waits.
+pub(super) const REPLIES_MAX: usize = 4 * PARTS_MAX;
+/// So often what has come is handed over while more of it comes.
+const HAND_OVER: Duration = Duration::from_millis(1);
 
 /// What the source asks for.
 #[derive(Debug, Default)]
@@ -58,9 +66,11 @@ pub(super) enum EntryFate {
     Poisoned,
 }
 
-/// What a turn brought. The request's vectors come back to be used again.
+/// What a turn, or a part of one, brought. The request's vectors come back with the last part, to be used again.
 #[derive(Default)]
 pub(super) struct Reply {
+    /// Nothing more comes for this request.
+    pub last: bool,
     pub arrivals: Vec<(u32, Arrival)>,
     /// Cameras that are new, in the order of their streams.
     pub found: Vec<(CameraIndex, u32)>,
@@ -71,8 +81,8 @@ pub(super) struct Reply {
     pub errors: Vec<SourceError>,
     /// There is more than was asked for: ask again at once.
     pub more: bool,
-    /// How long the reads took.
-    pub took: Duration,
+    /// How long Redis is best left alone after what was asked.
+    pub rest: Duration,
     pub rooms: Vec<u32>,
     pub settled: Vec<Settled>,
 }
@@ -82,6 +92,8 @@ pub(super) struct Worker {
     pub link: Link,
     pub commands: Commands,
     pub streams: Vec<Stream>,
+    /// In the same order: when each is worth asking, apart from what else there is to know, since every turn looks at all.
+    pub rhythms: Vec<Rhythm>,
     /// By shard, those of one place in a cluster next to each other.
     pub by_shard: Vec<Vec<u32>>,
     pub leases: Leases,
@@ -90,11 +102,15 @@ pub(super) struct Worker {
     pub discovery: Discovery,
     /// Streams with something to acknowledge, each once.
     pub owing: Vec<u32>,
+    /// Since when, if there are any.
+    pub owing_since: Option<Instant>,
     /// Poisoned entries that are not in the dead-letter stream yet.
     pub dead: Vec<(u32, EntryId)>,
     /// Streams whose group has to be seen to.
     pub closed: bool,
     pub rota: Rota,
+    /// After what was asked last.
+    pub rest: Duration,
     pub next_look: Instant,
     pub next_stream_looked: usize,
     pub next_rings: Instant,
@@ -121,15 +137,18 @@ impl Worker {
             link,
             commands: Commands::default(),
             streams: Vec::new(),
+            rhythms: Vec::new(),
             by_shard: vec![Vec::new(); shards],
             leases,
             entries,
             budget,
             discovery,
             owing: Vec::new(),
+            owing_since: None,
             dead: Vec::new(),
             closed: true,
             rota: Rota::default(),
+            rest: Duration::ZERO,
             next_look: now,
             next_stream_looked: 0,
             next_rings: now,
@@ -162,6 +181,7 @@ impl Worker {
             list.push(position);
         }
         self.streams.push(stream);
+        self.rhythms.push(Rhythm::new(now));
         self.closed = true;
     }
 
@@ -172,12 +192,7 @@ impl Worker {
             match requests.recv_timeout(idle) {
                 Ok(request) => {
                     let stop = request.stop;
-                    let mut reply = self.turn(request, Instant::now());
-                    if stop {
-                        self.leases.leave(&mut self.link);
-                    }
-                    reply.errors.truncate(ERRORS_MAX);
-                    if replies.send(reply).is_err() || stop {
+                    if !self.turn(request, replies) || stop {
                         return;
                     }
                 }
@@ -192,7 +207,9 @@ impl Worker {
         }
     }
 
-    fn turn(&mut self, mut request: Request, now: Instant) -> Reply {
+    /// Does what a request asks for; `false`: nobody is there who would hear of it.
+    fn turn(&mut self, mut request: Request, replies: &Sender<Reply>) -> bool {
+        let now = Instant::now();
         let mut reply = std::mem::take(&mut self.untold);
         for settled in request.settled.drain(..) {
             self.settle(settled);
@@ -200,20 +217,50 @@ impl Worker {
         // Nobody is asked again at once who has just not answered; a goodbye is worth a try.
         if self.down.is_none_or(|until| now >= until) || request.stop {
             self.bury(&mut reply, now);
-            if !request.stop {
+            if request.stop {
+                if let Some(part) = self.post(&[], now) {
+                    self.hear(part, &mut Outlet::new(&mut [], replies), &mut reply);
+                }
+                self.leases.leave(&mut self.link);
+            } else {
                 self.keep_leases(now, &mut reply);
                 self.find_cameras(now, &mut reply);
                 self.open(now, &mut reply);
                 self.look(now, &mut reply);
                 self.refresh_rings(now);
+                if !self.read_in_parts(&mut request.rooms, &mut reply, replies) {
+                    return false;
+                }
             }
-            let rooms = if request.stop { &[] } else { &request.rooms[..] };
-            let begun = Instant::now();
-            self.read(rooms, now, &mut reply);
-            reply.took = begun.elapsed();
         }
         (reply.rooms, reply.settled) = (request.rooms, request.settled);
-        reply
+        (reply.last, reply.rest) = (true, self.rest);
+        hand_over(reply, replies)
+    }
+
+    /// Reads while there is more; all parts but the last are handed over as they come.
+    fn read_in_parts(&mut self, rooms: &mut [u32], reply: &mut Reply, replies: &Sender<Reply>) -> bool {
+        let mut outlet = Outlet::new(rooms, replies);
+        let mut next = self.post(outlet.rooms, Instant::now());
+        let mut posted = 1;
+        while let Some(part) = next.take() {
+            if posted < PARTS_MAX && part.cut && !part.again {
+                next = self.post(outlet.rooms, Instant::now());
+                posted += 1;
+            }
+            let came = self.hear(part, &mut outlet, reply);
+            if next.is_none() && (posted == PARTS_MAX || !reply.more || self.down.is_some() || came == 0) {
+                break;
+            }
+            if !outlet.hand_over(std::mem::take(reply)) {
+                return false;
+            }
+            if next.is_none() {
+                next = self.post(outlet.rooms, Instant::now());
+                posted += 1;
+            }
+        }
+        true
     }
 
     fn settle(&mut self, settled: Settled) {
@@ -325,4 +372,43 @@ impl Worker {
         self.streams[position as usize].cursor = Cursor::Closed(FIRST);
         self.closed = true;
     }
+}
+
+/// Through which what comes goes to the source while a turn goes on.
+pub(super) struct Outlet<'a> {
+    /// By stream how many entries still have room.
+    rooms: &'a mut [u32],
+    replies: &'a Sender<Reply>,
+    last: Instant,
+}
+
+impl<'a> Outlet<'a> {
+    fn new(rooms: &'a mut [u32], replies: &'a Sender<Reply>) -> Self {
+        Self { rooms, replies, last: Instant::now() }
+    }
+
+    /// Passes on what has come, now and then; where too much waits already, it comes with the end of the part.
+    pub fn pass_on(&mut self, reply: &mut Reply) {
+        let now = Instant::now();
+        if now < self.last + HAND_OVER || reply.arrivals.is_empty() || self.replies.len() >= REPLIES_MAX - 2 * PARTS_MAX
+        {
+            return;
+        }
+        self.last = now;
+        self.hand_over(std::mem::take(reply));
+    }
+
+    fn hand_over(&mut self, reply: Reply) -> bool {
+        for (position, _) in &reply.arrivals {
+            if let Some(room) = self.rooms.get_mut(*position as usize) {
+                *room = room.saturating_sub(1);
+            }
+        }
+        hand_over(reply, self.replies)
+    }
+}
+
+fn hand_over(mut reply: Reply, replies: &Sender<Reply>) -> bool {
+    reply.errors.truncate(ERRORS_MAX);
+    replies.send(reply).is_ok()
 }
