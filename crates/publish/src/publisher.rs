@@ -149,7 +149,7 @@ impl Publisher {
                     late_ns: (1e9 / timing.fps).max(1e7) as u64,
                     lag_us: Box::new(Histogram::new_with_bounds(1, 60_000_000, 2).map_err(|error| error.to_string())?),
                 },
-                Pacing::Gated(gate) => Pace::Gated { gate: Arc::clone(gate), turn: 0 },
+                Pacing::Gated(gate) => Pace::Gated { gate: Arc::clone(gate), turn: 0, next_ns: 0 },
             };
             let outbox = Outbox {
                 number,

@@ -27,12 +27,19 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How soon a stop is seen while nothing is due.
 const STOP_SEEN: Duration = Duration::from_millis(50);
-/// How often a gate that is shut is asked again.
-const GATE_ASKED: Duration = Duration::from_micros(200);
 
 pub(crate) enum Pace {
-    Timed { schedule: Schedule, late_ns: u64, lag_us: Box<Histogram<u64>> },
-    Gated { gate: Arc<dyn Gate>, turn: u64 },
+    Timed {
+        schedule: Schedule,
+        late_ns: u64,
+        lag_us: Box<Histogram<u64>>,
+    },
+    /// Frames gather behind the gate until `next_ns`.
+    Gated {
+        gate: Arc<dyn Gate>,
+        turn: u64,
+        next_ns: u64,
+    },
 }
 
 pub(crate) struct Worker {
@@ -113,13 +120,17 @@ impl Worker {
                 next.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(now_ns)).clamp(GATHER, STOP_SEEN))
             }
             Pace::Gated { .. } if away => Some(GATHER),
-            Pace::Gated { gate, turn } => {
-                let cameras = filling.cameras() as u64;
-                for _ in 0..gate.take(filling.room()) {
+            Pace::Gated { next_ns, .. } if now_ns < *next_ns => Some(Duration::from_nanos(*next_ns - now_ns)),
+            Pace::Gated { gate, turn, next_ns } => {
+                let (cameras, room) = (filling.cameras() as u64, filling.room());
+                let taken = gate.take(room);
+                for _ in 0..taken {
                     filling.add((*turn % cameras) as usize, *turn / cameras, false);
                     *turn += 1;
                 }
-                Some(GATE_ASKED)
+                // More than there was room for goes out at once.
+                *next_ns = if taken < room { now_ns + GATHER.as_nanos() as u64 } else { now_ns };
+                Some(GATHER)
             }
         };
         match wait {

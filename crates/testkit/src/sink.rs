@@ -146,6 +146,7 @@ struct State {
     abandoned: bool,
     published: Vec<FrameResult>,
     calls: u64,
+    interval_min: Duration,
 }
 
 struct Shared {
@@ -224,6 +225,11 @@ impl SinkHandle {
         self.0.state.lock().published.clone()
     }
 
+    /// From now on it asks for so much time from one call to the next.
+    pub fn space(&self, interval_min: Duration) {
+        self.0.state.lock().interval_min = interval_min;
+    }
+
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.0.state.lock().calls
@@ -242,6 +248,10 @@ impl Drop for SinkHandle {
 }
 
 impl Sink for ScriptedSink {
+    fn interval_min(&self) -> Duration {
+        self.0.state.lock().interval_min
+    }
+
     fn publish(&mut self, results: &[FrameResult], _: &[Arc<Camera>]) -> Result<(), SinkError> {
         let mut state = self.0.state.lock();
         state.calls += 1;

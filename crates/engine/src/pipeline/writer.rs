@@ -74,6 +74,10 @@ impl Writer {
                         }
                     }
                 }
+                let rest = self.sink.interval_min().saturating_sub(now.since(since));
+                if !rest.is_zero() && shared.lifecycle.phase() == Phase::Running {
+                    std::thread::sleep(rest);
+                }
             }
             gatherer.tick(shared.clock.mono());
         }

@@ -5,6 +5,7 @@ pub mod buffer;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use omma_frame::FrameResult;
 
@@ -28,6 +29,12 @@ pub trait Sink: Send {
     /// # Errors
     /// [`SinkError`] says how many of the results, from the front, are done with all the same.
     fn publish(&mut self, results: &[FrameResult], cameras: &[Arc<Camera>]) -> Result<(), SinkError>;
+
+    /// The shortest time from one publication to the next: for sinks where a publication costs much, however small it is.
+    /// The first result after a lull never waits.
+    fn interval_min(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// A failed publication.

@@ -1,5 +1,7 @@
 //! Sinks that block, fail, fail half-way, refuse for good, or panic.
 
+use std::time::Duration;
+
 use omma_engine::cameras::Delivery;
 use omma_engine::infer::backend::Device;
 use omma_engine::plan::Mode;
@@ -213,4 +215,19 @@ fn frames_of_two_sinks_are_settled_when_the_slower_is_done() {
     running.wait_settled();
     let stopped = running.stop();
     assert_eq!((stopped.sequences(0, 0), stopped.sequences(1, 0)), ((0..10).collect(), (0..10).collect()));
+}
+
+#[test]
+fn a_sink_that_wants_time_between_publications_gets_at_once_what_came_meanwhile() {
+    let running = rig(1, Delivery::Every).start().expect("starts");
+    running.sinks[0].space(Duration::from_millis(300));
+    // One by one, so that without that time each would be a publication of its own.
+    for frame in 0..50 {
+        running.push_all(0, frame..frame + 1);
+        until("it has come to the sink", || running.total().published + running.buffered(0) > frame);
+    }
+    running.wait_settled();
+    let calls = running.sinks[0].calls();
+    assert!(calls < 20, "{calls}");
+    assert_eq!(running.stop().sequences(0, 0), (0..50).collect::<Vec<_>>());
 }

@@ -24,6 +24,7 @@ mod scripts;
 mod verdict;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use omma_engine::cameras::Camera;
 use omma_engine::sink::{Retry, Sink, SinkError};
@@ -42,6 +43,8 @@ use crate::sink::encode::{ModelLabels, ResultEncoder};
 
 /// A pipeline ends with the camera or shard whose results go beyond this.
 const PIPELINE_BYTES_MAX: usize = 512 << 10;
+/// Between two pipelines: each costs here and there as much as some dozens of results.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// Refused ids that are looked for with one question.
 const LOOKED_UP_MAX: usize = 256;
 
@@ -265,6 +268,10 @@ impl RedisSink {
 }
 
 impl Sink for RedisSink {
+    fn interval_min(&self) -> Duration {
+        INTERVAL_MIN
+    }
+
     fn publish(&mut self, results: &[FrameResult], cameras: &[Arc<Camera>]) -> Result<(), SinkError> {
         self.fates.begin(results);
         self.round.refused = None;
