@@ -17,6 +17,8 @@ const INTERVAL_PART: f64 = 1.0 / 8.0;
 const STRAY_PART: f64 = 1.0 / 4.0;
 /// Whose frames stray by more than this part of the interval is not regular.
 const REGULAR_MAX: f64 = 0.25;
+/// How often the time that a frame is asked for early is doubled at most.
+const DOUBLINGS_MAX: u32 = 10;
 /// A frame that is late is asked for again after so great a part of its lateness.
 const LATE_PART: u32 = 8;
 
@@ -36,6 +38,9 @@ pub(super) struct Rhythm {
     last_ms: u64,
     interval_ms: f64,
     stray_ms: f64,
+    /// Frames in a row that were there when they were first asked for: how long they had lain is not known.
+    met: u32,
+    missed: bool,
     /// The next frame is due then.
     expected: Instant,
     next: Instant,
@@ -43,7 +48,7 @@ pub(super) struct Rhythm {
 
 impl Rhythm {
     pub fn new(now: Instant) -> Self {
-        Self { last_ms: 0, interval_ms: 0.0, stray_ms: 0.0, expected: now, next: now }
+        Self { last_ms: 0, interval_ms: 0.0, stray_ms: 0.0, met: 0, missed: false, expected: now, next: now }
     }
 
     pub fn is_due(&self, now: Instant) -> bool {
@@ -68,13 +73,14 @@ impl Rhythm {
 
     /// It was asked, and had something.
     pub fn found(&mut self, Pace { now, step, .. }: Pace) {
-        let step_ms = step.as_secs_f64() * 1e3;
+        self.met = if std::mem::take(&mut self.missed) { 0 } else { (self.met + 1).min(DOUBLINGS_MAX) };
         let early_ms = if self.stray_ms > self.interval_ms * REGULAR_MAX {
             self.interval_ms
         } else {
-            // A step early, so that it is asked a little earlier after each frame, until once too early: else a frame
-            // that once had lain for long before it was found would be followed by others that do.
-            step_ms.max(2.0 * self.stray_ms)
+            // Earlier after each frame that was there already, until once too early: else what a stall has delayed would
+            // stay so for ever, each frame found as late after it came as the one before.
+            let least_ms = (step.as_secs_f64() * 1e3).max(2.0 * self.stray_ms);
+            (least_ms * f64::from(1 << self.met)).min(self.interval_ms / 2.0)
         };
         let wait_ms = (self.interval_ms - early_ms).clamp(0.0, 1e6);
         self.expected = now + Duration::from_secs_f64(wait_ms / 1e3);
@@ -86,6 +92,7 @@ impl Rhythm {
         self.next = if now < self.expected {
             self.expected.min(now + SURPRISE_MAX)
         } else {
+            self.missed = true;
             now + ((now - self.expected) / LATE_PART).min(patience)
         };
     }
@@ -157,6 +164,8 @@ mod tests {
                 at
             })
             .collect();
+        let stalled = |frame: u64| frame * 200 + if frame == 50 { 100 } else { 0 };
+        let after_a_stall: Vec<u64> = (1..200).map(stalled).collect();
         // Name, frames; asked for each frame at most, a frame lies at most (ms).
         let table = [
             ("10 frames/s", every(100), 2.5, 10),
@@ -165,6 +174,7 @@ mod tests {
             ("one each turn", every(5), 1.1, 5),
             ("five each turn", every(1), 0.3, 5),
             ("10 frames/s, each up to 10 ms late", jittered, 5.0, 15),
+            ("5 frames/s, one of which came 100 ms late", after_a_stall, 4.5, 10),
             ("as they like", wild, 12.0, 60),
         ];
         for (name, times, asked_max, lain_max) in table {

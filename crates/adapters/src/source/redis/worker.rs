@@ -1,7 +1,8 @@
 //! The thread that talks to Redis for one reader: it may wait for answers, so that the reader never does.
 //!
-//! One turn for each request of the source: leases, new cameras, groups, then one pipeline with the acknowledgements in
-//! front of the reads. Owns the streams' state and the connection; an entry costs no allocation but its payload's.
+//! One turn for each request of the source: leases, new cameras, groups, then pipelines with the acknowledgements in front
+//! of the reads, the next of which is posted before the answers of the last are read. Owns the streams' state and the
+//! connection; an entry costs no allocation but its payload's.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -244,12 +245,12 @@ impl Worker {
         let mut next = self.post(outlet.rooms, Instant::now());
         let mut posted = 1;
         while let Some(part) = next.take() {
-            if posted < PARTS_MAX && part.cut && !part.again {
+            if self.may_go_on(posted) && part.cut && !part.again {
                 next = self.post(outlet.rooms, Instant::now());
                 posted += 1;
             }
             let came = self.hear(part, &mut outlet, reply);
-            if next.is_none() && (posted == PARTS_MAX || !reply.more || self.down.is_some() || came == 0) {
+            if next.is_none() && (!self.may_go_on(posted) || !reply.more || self.down.is_some() || came == 0) {
                 break;
             }
             if !outlet.hand_over(std::mem::take(reply)) {
@@ -261,6 +262,11 @@ impl Worker {
             }
         }
         true
+    }
+
+    /// Whether a turn of so many parts may have another: leases are renewed between turns.
+    fn may_go_on(&self, posted: usize) -> bool {
+        posted < PARTS_MAX && !self.leases.is_due(Instant::now())
     }
 
     fn settle(&mut self, settled: Settled) {
@@ -275,7 +281,7 @@ impl Worker {
         }
     }
 
-    /// With the next read.
+    /// With a read that comes soon.
     pub fn acknowledge(&mut self, position: u32, id: EntryId) {
         let stream = &mut self.streams[position as usize];
         if stream.acks.is_empty() {
