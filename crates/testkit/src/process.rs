@@ -10,14 +10,21 @@ use std::time::{Duration, Instant};
 /// Whether a program was `found` that a test needs; says loudly if it was not.
 ///
 /// # Panics
-/// It was not and `OMMA_REQUIRE_RUNTIMES=1`.
+/// As [`skipped`].
 pub fn required(found: bool, program: &str) -> bool {
     if !found {
-        let missing = format!("{program} is not installed (scripts/setup.sh test installs it)");
-        assert!(std::env::var_os("OMMA_REQUIRE_RUNTIMES").is_none_or(|value| value != "1"), "{missing}");
-        let _ = writeln!(io::stderr(), "NOT RUN: {missing}");
+        skipped(&format!("{program} is not installed (scripts/setup.sh test installs it)"));
     }
     found
+}
+
+/// Says loudly why a test does not run.
+///
+/// # Panics
+/// `OMMA_REQUIRE_RUNTIMES=1`: everything is to run.
+pub fn skipped(why: &str) {
+    assert!(std::env::var_os("OMMA_REQUIRE_RUNTIMES").is_none_or(|value| value != "1"), "{why}");
+    let _ = writeln!(io::stderr(), "NOT RUN: {why}");
 }
 
 /// See the module. Its methods panic where the system refuses what no test can go on without.

@@ -43,7 +43,7 @@ use crate::sink::encode::{ModelLabels, ResultEncoder};
 
 /// A pipeline ends with the camera or shard whose results go beyond this.
 const PIPELINE_BYTES_MAX: usize = 512 << 10;
-/// Between two pipelines: each costs here and there as much as some dozens of results.
+/// From one pipeline to the next: each wakes the server and this thread, whether it holds one result or many.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// Refused ids that are looked for with one question.
 const LOOKED_UP_MAX: usize = 256;

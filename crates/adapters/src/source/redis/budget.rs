@@ -33,7 +33,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// `reply_bytes` and `entries_max`: what the answers of one turn should come to at most.
+    /// `reply_bytes` and `entries_max`: what the answers to one pipeline should come to at most.
     pub fn new(reply_bytes: usize, entries_max: usize) -> Self {
         Self {
             reply_bytes: reply_bytes.max(1) as f64,

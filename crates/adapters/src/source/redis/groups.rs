@@ -32,7 +32,6 @@ impl Worker {
             for &position in &self.by_shard[shard] {
                 let stream = &self.streams[position as usize];
                 let Cursor::Closed(from) = stream.cursor else { continue };
-                self.rhythms[position as usize].at_once(now);
                 // What is in flight would be read again: a frame must not be on its way twice.
                 if stream.is_away(now) || (from == FIRST && !stream.is_drained()) || wanted.len() >= OPENED_MAX {
                     waiting = true;

@@ -73,7 +73,7 @@ pub struct RedisSourceOptions {
     pub shards: u32,
     /// `batch_read_count`: entries of one stream that one read may bring.
     pub read_frames_max: usize,
-    /// What the answers of one turn should come to at most.
+    /// What the answers of one part of a turn should come to at most.
     pub reply_bytes: usize,
     pub entries_max: usize,
     pub payload_bytes_max: usize,
@@ -144,7 +144,7 @@ struct Known {
 pub struct RedisSource {
     name: String,
     delivery: Delivery,
-    poll: (Duration, Duration),
+    poll_max: Duration,
     /// In the order of the worker's streams.
     cameras: Vec<Known>,
     /// By camera index the place among them.
@@ -175,6 +175,7 @@ impl RedisSource {
     /// # Errors
     /// The options cannot be right, or the system gives no thread.
     pub fn open(options: RedisSourceOptions, cameras: &[CameraIndex]) -> Result<Self, SourceError> {
+        let options = RedisSourceOptions { poll_max: options.poll_max.max(options.poll_min), ..options };
         let refused =
             |message: String| SourceError { source: options.name.clone(), camera: None, message, retry_after: None };
         let link = Link::new(RedisOptions { value_bytes_max: options.payload_bytes_max, ..options.redis.clone() })
@@ -190,7 +191,7 @@ impl RedisSource {
         let mut source = Self {
             name: options.name.clone(),
             delivery: options.delivery,
-            poll: (options.poll_min, options.poll_max),
+            poll_max: options.poll_max,
             cameras: Vec::new(),
             places: Vec::new(),
             held: VecDeque::new(),
@@ -316,11 +317,10 @@ impl RedisSource {
         if self.settled.is_empty() {
             self.settled = settled;
         }
-        let (min, max) = self.poll;
         self.pause = match std::mem::take(&mut self.brought) {
             _ if more => Duration::ZERO,
-            true => rest.clamp(min, max),
-            false => (self.pause * 2).clamp(rest.clamp(min, max), max),
+            true => rest,
+            false => (self.pause * 2).clamp(rest, self.poll_max),
         };
         self.due = Some(Instant::now() + self.pause);
     }

@@ -110,7 +110,7 @@ pub(super) struct Worker {
     /// Streams whose group has to be seen to.
     pub closed: bool,
     pub rota: Rota,
-    /// After what was asked last.
+    /// How long Redis is best left alone after what was asked last.
     pub rest: Duration,
     pub next_look: Instant,
     pub next_stream_looked: usize,
@@ -130,7 +130,7 @@ impl Worker {
         entries: EntryReader,
         now: Instant,
     ) -> Self {
-        let budget = Budget::new(options.reply_bytes, options.entries_max);
+        let (budget, rest) = (Budget::new(options.reply_bytes, options.entries_max), options.poll_min);
         let discovery = Discovery::new(options.discover_interval, now);
         let shards = options.shards as usize;
         Self {
@@ -149,7 +149,7 @@ impl Worker {
             dead: Vec::new(),
             closed: true,
             rota: Rota::default(),
-            rest: Duration::ZERO,
+            rest,
             next_look: now,
             next_stream_looked: 0,
             next_rings: now,
