@@ -325,3 +325,58 @@ fn refusal_of(replies: &mut Replies) -> Result<Option<String>, ReplyError> {
 fn is_demoted(text: &str) -> bool {
     ["READONLY", "MASTERDOWN", "UNBLOCKED"].iter().any(|code| text.starts_with(code))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_was_posted_on_a_connection_that_broke_is_lost_and_not_answered_by_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let server = std::thread::spawn(move || {
+            let (mut first, _) = listener.accept().expect("a client");
+            first.write_all(b"+OK\r\n").expect("greeted");
+            let (mut heard, mut some) = (Vec::new(), [0; 256]);
+            // Both commands have come, and neither is answered.
+            while heard.windows(4).filter(|word| word == b"PING").count() < 2 {
+                let count = first.read(&mut some).expect("commands");
+                heard.extend_from_slice(&some[..count]);
+            }
+            drop(first);
+            let (mut second, _) = listener.accept().expect("a client");
+            second.write_all(b"+OK\r\n+PONG\r\n").expect("answered");
+            let _ = second.read_to_end(&mut Vec::new());
+        });
+        let mut link = Link::new(RedisOptions::new(&format!("redis://127.0.0.1:{port}"))).expect("options that can be");
+        let ping = || {
+            let mut commands = Commands::default();
+            commands.push(Place::Any, &[b"PING"]);
+            commands
+        };
+        let hear = |link: &mut Link, posted: Posted| {
+            let mut heard = Vec::new();
+            let _ = link.hear(posted, &mut |_, answer| {
+                heard.push(match answer {
+                    Answer::Reply(replies) => {
+                        replies.head()?;
+                        replies.text()?
+                    }
+                    Answer::Refused(text) => text.to_owned(),
+                    Answer::Lost(_) => "lost".to_owned(),
+                });
+                Ok(())
+            });
+            heard.join(" ")
+        };
+        let (first, second) = (link.post(ping()), link.post(ping()));
+        assert_eq!(hear(&mut link, first), "lost");
+        let third = link.post(ping());
+        assert_eq!((hear(&mut link, second), hear(&mut link, third)), ("lost".to_owned(), "PONG".to_owned()));
+        drop(link);
+        server.join().expect("served");
+    }
+}

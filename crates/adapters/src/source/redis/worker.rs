@@ -250,7 +250,7 @@ impl Worker {
                 posted += 1;
             }
             let came = self.hear(part, &mut outlet, reply);
-            if next.is_none() && (!self.may_go_on(posted) || !reply.more || self.down.is_some() || came == 0) {
+            if next.is_none() && (!self.may_go_on(posted) || !reply.more || came == 0) {
                 break;
             }
             if !outlet.hand_over(std::mem::take(reply)) {
@@ -264,9 +264,10 @@ impl Worker {
         true
     }
 
-    /// Whether a turn of so many parts may have another: leases are renewed between turns.
+    /// Whether a turn of so many parts may have another: leases are renewed between turns, and a server that has just
+    /// not answered is left alone.
     fn may_go_on(&self, posted: usize) -> bool {
-        posted < PARTS_MAX && !self.leases.is_due(Instant::now())
+        posted < PARTS_MAX && self.down.is_none() && !self.leases.is_due(Instant::now())
     }
 
     fn settle(&mut self, settled: Settled) {
