@@ -39,12 +39,8 @@ pub(crate) struct Engine {
 
 pub(crate) fn read(root: &Table<'_>) -> Engine {
     let engine = root.table("engine");
-    let threads = |name| {
-        // One reader keeps up with hundreds of thousands of small frames per second; more only help where cores abound.
-        let useful = (engine.doc.outside.cores() / 4).clamp(1, 8);
-        engine.count_or(name, useful)
-    };
-    let (readers, post_workers) = (threads("readers"), threads("post_workers"));
+    // One reader keeps up with hundreds of thousands of small frames per second; more only help where cores abound.
+    let readers = engine.count_or("readers", (engine.doc.outside.cores() / 4).clamp(1, 8));
     let poll_pause_max = engine.millis("poll_pause_ms_max");
     let metrics_interval = engine.millis("metrics_interval_ms");
     let drain_timeout = engine.millis("drain_timeout_ms");
@@ -75,7 +71,6 @@ pub(crate) fn read(root: &Table<'_>) -> Engine {
     let plan = EnginePlan {
         shards: consumers.small("max_consumer_shards"),
         readers,
-        post_workers,
         read_frames_max: consumers.count("batch_read_count"),
         poll_pause_min,
         poll_pause_max,

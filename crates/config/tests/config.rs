@@ -77,7 +77,7 @@ fn threads_follow_the_cores() {
     }
     for (cores, readers) in [(1, 1), (2, 1), (7, 1), (8, 2), (32, 8), (256, 8)] {
         let config = parse(LEAST, "o.toml", &Cores(cores)).expect("sound");
-        assert_eq!((config.engine.readers, config.engine.post_workers), (readers, readers), "{cores} cores");
+        assert_eq!(config.engine.readers, readers, "{cores} cores");
     }
 }
 
@@ -87,7 +87,6 @@ fn everything_arrives_where_it_belongs() {
     let engine = EnginePlan {
         shards: 64,
         readers: 3,
-        post_workers: 2,
         read_frames_max: 16,
         poll_pause_min: Duration::from_millis(2),
         poll_pause_max: Duration::from_millis(50),

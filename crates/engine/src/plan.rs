@@ -25,8 +25,6 @@ pub struct EnginePlan {
     pub shards: u32,
     /// Threads that read; each owns the shards whose number modulo this is its own.
     pub readers: usize,
-    /// Threads that put results in order; each owns the cameras whose shard modulo this is its own.
-    pub post_workers: usize,
     /// `batch_read_count`: the most frames of one camera that one poll may take.
     pub read_frames_max: usize,
     /// `feeder_poll_timeout`: the shortest pause between two polls; it grows up to `poll_pause_max` while nothing comes.
@@ -49,7 +47,6 @@ impl Default for EnginePlan {
         Self {
             shards: 32,
             readers: 1,
-            post_workers: 1,
             read_frames_max: 32,
             poll_pause_min: Duration::from_millis(1),
             poll_pause_max: Duration::from_millis(20),

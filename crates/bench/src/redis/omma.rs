@@ -145,6 +145,10 @@ struct Measuring {
 }
 
 impl Sink for Measuring {
+    fn interval_min(&self) -> Duration {
+        self.sink.interval_min()
+    }
+
     fn publish(&mut self, results: &[FrameResult], cameras: &[Arc<Camera>]) -> Result<(), SinkError> {
         let outcome = self.sink.publish(results, cameras);
         let done = outcome.as_ref().map_or_else(|error| error.published, |()| results.len());

@@ -85,7 +85,7 @@ pub fn limit(facts: &Facts<'_>) -> Limit {
         return Limit {
             what: "publish",
             why: format!("ordering and publishing took up to {publish:.1} ms (p99); {cpu_text}"),
-            advice: "more engine.post_workers".to_owned(),
+            advice: "a faster sink: what is behind it, or the network and disk on the way there".to_owned(),
         };
     }
     if all_busy {

@@ -42,12 +42,6 @@ pub(crate) static ENGINE: Section = section(
             "threads that read cameras; `auto`: a quarter of the cores, 1 to 8",
         ),
         key(
-            "post_workers",
-            Or("auto", &Integer { min: 1, max: 64 }),
-            Is("\"auto\""),
-            "threads that put results in order; `auto`: a quarter of the cores, 1 to 8",
-        ),
-        key(
             "poll_pause_ms_max",
             Integer { min: 1, max: 1000 },
             Is("20"),

@@ -25,6 +25,8 @@ pub struct Desk<T> {
     arrived: Condvar,
     /// A copy of the batcher's count that readers look at without the lock.
     waiting: AtomicUsize,
+    /// A copy of what its batches aim at.
+    target: AtomicUsize,
     /// A copy of whether any version may take.
     served: AtomicBool,
 }
@@ -59,6 +61,7 @@ impl<T> Desk<T> {
             inner: Mutex::new(Inner { batcher, term: None, sleepers: 0, flushing: false, closed: false }),
             arrived: Condvar::new(),
             waiting: AtomicUsize::new(0),
+            target: AtomicUsize::new(1),
             served: AtomicBool::new(false),
         }
     }
@@ -103,6 +106,11 @@ impl<T> Desk<T> {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Frames that a batch aims at, as of the last change.
+    pub fn target(&self) -> usize {
+        self.target.load(Ordering::Relaxed)
+    }
+
     /// Brings frames, each with its camera and the room that it has here; those that find no place are appended to
     /// `evicted`. Says why they found none: newer ones of their cameras came, or nobody serves.
     pub fn push_all(
@@ -141,8 +149,10 @@ impl<T> Desk<T> {
     /// Publishes the depth and wakes as many sleepers as there may be batches for.
     fn changed(&self, inner: parking_lot::MutexGuard<'_, Inner<T>>) {
         let waiting = inner.batcher.waiting();
+        let target = inner.batcher.target().max(1);
         self.waiting.store(waiting, Ordering::Relaxed);
-        let wake = inner.sleepers.min(waiting.div_ceil(inner.batcher.target().max(1)));
+        self.target.store(target, Ordering::Relaxed);
+        let wake = inner.sleepers.min(waiting.div_ceil(target));
         drop(inner);
         for _ in 0..wake {
             self.arrived.notify_one();

@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 
 use super::feeder::Feed;
 use super::models::{Model, ModelStore};
+use super::order::Order;
 use super::reader::Reader;
 use super::shared::{Inbox, Shared, SinkBuffer};
+use super::watch;
 use super::writer::Writer;
-use super::{order, watch};
 use crate::batch::{Batcher, Desk};
 use crate::cameras::Cameras;
 use crate::clock::Clock;
@@ -31,8 +32,6 @@ use crate::sink::Sink;
 use crate::source::Source;
 use crate::threads::{Begin, Role};
 
-/// Batches of results that may be on their way to a post worker.
-const POST_QUEUE_MAX: usize = 1024;
 /// Direct requests that may wait for one model.
 const DIRECT_WAITING_MAX: usize = 4096;
 /// How often a drain looks whether it is done.
@@ -116,9 +115,6 @@ impl Engine {
     /// A model cannot be opened or fails its warm-up, or a thread cannot be started. Nothing runs then.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let Parts { plan, cameras, clock, sources, models, store, sinks, cores, begin_thread } = parts;
-        let workers = plan.engine.post_workers.max(1);
-        let (post, results): (Vec<_>, Vec<_>) =
-            (0..workers).map(|_| crossbeam_channel::bounded(POST_QUEUE_MAX)).unzip();
         let ledger = Arc::new(Ledger::default());
         ledger.grow(cameras.len());
         let shared = Arc::new(Shared {
@@ -136,7 +132,7 @@ impl Engine {
                 .map(|model| Desk::new(Batcher::new(model.batch, DIRECT_WAITING_MAX), Arc::clone(&clock)))
                 .collect(),
             buffers: plan.sinks.iter().map(|sink| SinkBuffer::new(sink.buffer_frames_max)).collect(),
-            post,
+            orders: plan.models.iter().map(|_| Mutex::new(Order::new(plan.routes.len()))).collect(),
             direct: Arc::default(),
             inboxes: (0..sources.len()).map(|_| Inbox::default()).collect(),
             plan,
@@ -145,7 +141,7 @@ impl Engine {
             begin_thread,
         });
         let mut engine = Self { shared, threads: Vec::new() };
-        match engine.start_threads(models, sources, sinks, results) {
+        match engine.start_threads(models, sources, sinks) {
             Ok(()) => Ok(engine),
             Err(error) => {
                 engine.stop();
@@ -159,15 +155,10 @@ impl Engine {
         models: Vec<ModelParts>,
         sources: Vec<Vec<SourcePart>>,
         sinks: Vec<Box<dyn Sink>>,
-        results: Vec<crossbeam_channel::Receiver<Vec<crate::infer::work::Pending>>>,
     ) -> Result<(), StartError> {
         let shared = Arc::clone(&self.shared);
         for (number, (parts, plan)) in models.into_iter().zip(&shared.plan.models).enumerate() {
             shared.served[number].take_over(&shared, number, plan, parts, false)?;
-        }
-        for (number, results) in results.into_iter().enumerate() {
-            let shared = Arc::clone(&self.shared);
-            self.spawn(format!("omma-post-{number}"), Role::Relay, move || order::run(&shared, &results))?;
         }
         for (number, sink) in sinks.into_iter().enumerate() {
             let writer = Writer { number, shared: Arc::clone(&self.shared), sink };

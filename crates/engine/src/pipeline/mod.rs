@@ -5,9 +5,10 @@
 //! | `omma-read-N` | source, shard, into the batcher ([`reader`]) | its pause between polls |
 //! | `omma-MODEL-N` | an instance of a version ([`version`]) of a model ([`instance`]) | the desk, or the feeder's channel |
 //! | `omma-feed-MODEL` | decodes ahead in `async` mode ([`feeder`]) | the desk, room for one more batch |
-//! | `omma-post-N` | order of each camera ([`order`]) | results |
 //! | `omma-sink-NAME` | a sink ([`writer`]) | its buffer, the sink |
 //! | `omma-watch` | deadlines of batches ([`watch`]) | a timer |
+//!
+//! Putting results in order has no thread: whoever finishes a batch does it ([`order`]).
 //!
 //! Every hand-over moves many frames: a read's worth, a batch's worth, what has gathered.
 
@@ -17,6 +18,7 @@ mod feeder;
 mod instance;
 mod models;
 mod order;
+mod pace;
 mod reader;
 mod shared;
 mod version;

@@ -1,16 +1,16 @@
 //! A reader's loop: settlements back, a poll of each source, arrivals through their shards, frames to the desks.
 //!
 //! One thread for many cameras. Per turn it takes one lock of its inbox and one of each model's desk, however many
-//! frames it moves; then it pauses, the longer the quieter its sources are.
+//! frames it moves; then it pauses, the longer the less a turn would gain ([`pace`](super::pace)).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use omma_frame::{Arrival, CameraIndex, DropReason, Fate, Settlement};
 
 use super::assign::Changing;
 use super::engine::SourcePart;
+use super::pace::Pace;
 use super::shared::Shared;
 use crate::batch::Entry;
 use crate::infer::work::Work;
@@ -22,10 +22,6 @@ use crate::source::{Demand, Polled, Source, SourceError};
 
 /// The most frames that one poll of one source may bring.
 const POLL_FRAMES_MAX: usize = 4096;
-/// Without a frame for this long, pauses grow: the gaps between the frames of a few cameras are no lull.
-const LULL: Duration = Duration::from_millis(500);
-/// The pause after a poll that brought frames: more are likely there, and other threads want the core.
-const BUSY_PAUSE: Duration = Duration::from_micros(200);
 
 pub(super) struct Reader {
     pub(super) number: usize,
@@ -117,8 +113,10 @@ impl Reader {
                 .collect(),
         };
         let mut changing = Changing::default();
-        let mut pause = plan.engine.poll_pause_min;
-        let mut quiet_since = shared.clock.mono();
+        let mut pace = {
+            let (pause_min, pause_max) = (plan.engine.poll_pause_min, plan.engine.poll_pause_max);
+            Pace::new(plan.models.len(), pause_min, pause_max, shared.clock.mono())
+        };
         loop {
             std::mem::swap(&mut settled, &mut *inbox.settlements.lock());
             for settlement in &settled {
@@ -131,8 +129,11 @@ impl Reader {
             let phase = shared.lifecycle.phase();
             let mut brought = 0;
             if phase == Phase::Running {
-                for (full, (model, desk)) in pressure.model_full.iter_mut().zip(plan.models.iter().zip(&shared.desks)) {
-                    *full = !desk.served() || desk.waiting() >= model.waiting_frames_max;
+                for (number, (model, desk)) in plan.models.iter().zip(&shared.desks).enumerate() {
+                    let waiting = desk.waiting();
+                    pressure.model_full[number] = !desk.served() || waiting >= model.waiting_frames_max;
+                    let instances = shared.metrics.models[number].instances_running.load(Ordering::Relaxed);
+                    pace.begins(number, waiting, desk.target() * (instances as usize).max(1));
                 }
                 // Each turn another source is asked first, so that none always finds the room taken.
                 first = (first + 1) % self.sources.len().max(1);
@@ -195,6 +196,7 @@ impl Reader {
                     (frame.camera, Entry { arrived: frame.received_at, expires, item: Work::Frame(frame) }, room)
                 });
                 let reason = shared.desks[model].push_all(entries, &mut evicted);
+                pace.brought(model, shared.clock.mono());
                 for work in evicted.drain(..) {
                     // Evicted by this reader's own push, so of one of its own cameras: settled here, without a detour.
                     if let Some(settlement) = work.refuse(reason, shared.clock.mono()) {
@@ -202,6 +204,9 @@ impl Reader {
                         for_source[source_of[settlement.camera.slot()]].push(settlement);
                     }
                 }
+            }
+            for (model, desk) in shared.desks.iter().enumerate() {
+                pace.ends(model, desk.waiting());
             }
             for (number, settlements) in for_source.iter_mut().enumerate().filter(|(_, some)| !some.is_empty()) {
                 self.settle(number, &mut known[number], settlements);
@@ -214,18 +219,7 @@ impl Reader {
             if phase == Phase::Stopped && inbox.settlements.lock().is_empty() {
                 return;
             }
-            let now = shared.clock.mono();
-            if brought > 0 || heard > 0 {
-                quiet_since = now;
-            }
-            pause = if brought > 0 {
-                BUSY_PAUSE.min(plan.engine.poll_pause_min)
-            } else if now.since(quiet_since) < LULL {
-                plan.engine.poll_pause_min
-            } else {
-                (pause * 2).clamp(plan.engine.poll_pause_min, plan.engine.poll_pause_max)
-            };
-            std::thread::sleep(pause);
+            std::thread::sleep(pace.pause(shared.clock.mono(), brought > 0, heard > 0));
         }
     }
 

@@ -1,13 +1,13 @@
 //! What the threads of one engine share: the desks, the buffers, the ways between stages, and the figures.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crossbeam_channel::Sender;
 use omma_frame::{DropReason, FrameResult, Mono, Outcome, Payload, Settlement};
 use parking_lot::{Condvar, Mutex};
 
 use super::models::{Model, ModelState, ModelStore};
+use super::order::Order;
 use crate::batch::{Desk, Entry};
 use crate::cameras::{Camera, Cameras};
 use crate::clock::Clock;
@@ -40,7 +40,8 @@ pub struct Shared {
     pub(super) begin_thread: Begin,
     pub(super) desks: Vec<Desk<Work>>,
     pub(super) buffers: Vec<SinkBuffer>,
-    pub(super) post: Vec<Sender<Vec<Pending>>>,
+    /// By model.
+    pub(super) orders: Vec<Mutex<Order>>,
     pub(super) inboxes: Vec<Inbox>,
     /// Direct requests accepted and not yet answered.
     pub(super) direct: Arc<AtomicUsize>,
@@ -53,17 +54,19 @@ pub(super) struct Inbox {
     /// Frames that the reader has admitted and not yet seen settled; it alone writes.
     pub(super) in_flight: AtomicUsize,
     /// Another model is wanted for some of its cameras.
-    pub(super) reassigned: std::sync::atomic::AtomicBool,
+    pub(super) reassigned: AtomicBool,
     /// It has seen the drain begin and brings nothing more: from then on `in_flight` only falls.
-    pub(super) quiet: std::sync::atomic::AtomicBool,
+    pub(super) quiet: AtomicBool,
     /// Its sources have all ended.
-    pub(super) ended: std::sync::atomic::AtomicBool,
+    pub(super) ended: AtomicBool,
 }
 
 /// A sink's buffer and its writer's bell.
 pub(super) struct SinkBuffer {
     pub(super) buffer: Mutex<Buffer>,
     pub(super) filled: Condvar,
+    /// Something was put in, and the bell not rung for it yet.
+    pub(super) unheard: AtomicBool,
     /// What the writer is publishing; taken away from it when the engine stops waiting.
     pub(super) current: Mutex<Option<Publication>>,
 }
@@ -81,7 +84,19 @@ pub(super) struct Publication {
 
 impl SinkBuffer {
     pub(super) fn new(frames_max: usize) -> Self {
-        Self { buffer: Mutex::new(Buffer::new(frames_max)), filled: Condvar::new(), current: Mutex::new(None) }
+        Self {
+            buffer: Mutex::new(Buffer::new(frames_max)),
+            filled: Condvar::new(),
+            unheard: AtomicBool::new(false),
+            current: Mutex::new(None),
+        }
+    }
+
+    /// Wakes the writer if something was put in.
+    fn ring(&self) {
+        if self.unheard.load(Ordering::Acquire) && self.unheard.swap(false, Ordering::AcqRel) {
+            self.filled.notify_one();
+        }
     }
 }
 
@@ -152,34 +167,23 @@ impl Shared {
         self.settle(&settlements, &self.cameras.snapshot());
     }
 
-    /// Sends finished frames to whoever waits for them: callers at once, cameras' frames to their post workers.
-    pub(super) fn finish(&self, pendings: Vec<Pending>) {
-        let workers = self.post.len();
-        let mut parts: Vec<Vec<Pending>> = Vec::new();
-        parts.resize_with(workers, Vec::new);
-        let cameras = (workers > 1).then(|| self.cameras.snapshot());
-        let to_camera = |pending: &Pending| pending.result.camera != NO_CAMERA;
-        if cameras.is_none() && pendings.iter().all(to_camera) {
-            parts[0] = pendings;
-        } else {
-            for pending in pendings {
-                match pending.to {
-                    Destination::Caller(caller) => caller.answer(pending.result),
-                    Destination::Camera { .. } => {
-                        let slot = pending.result.camera.slot();
-                        let worker = cameras.as_ref().map_or(0, |cameras| cameras[slot].shard as usize % workers);
-                        parts[worker].push(pending);
-                    }
+    /// Sends the finished frames of one model's batch to whoever waits for them: callers are answered, cameras' frames are
+    /// put in order.
+    pub(super) fn finish(&self, mut pendings: Vec<Pending>) {
+        if pendings.iter().any(|pending| matches!(pending.to, Destination::Caller(_))) {
+            let (callers, frames) = pendings.into_iter().partition(|pending| pending.result.camera == NO_CAMERA);
+            pendings = frames;
+            for Pending { result, to } in Vec::from(callers) {
+                if let Destination::Caller(caller) = to {
+                    caller.answer(result);
                 }
             }
         }
-        for (post, part) in self.post.iter().zip(parts) {
-            // A post worker outlives everyone who sends to it; only a panic of its own could close the channel, and
-            // then the drain's deadline reports what is missing.
-            if !part.is_empty() && post.send(part).is_err() {
-                self.metrics.readers.ledger_violations.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        let model = pendings.first().map(|pending| pending.result.served_by.model as usize);
+        let Some(order) = model.and_then(|model| self.orders.get(model)) else { return };
+        order.lock().take(self, pendings);
+        // After the lock: a writer that is woken may take this thread's core.
+        self.buffers.iter().for_each(SinkBuffer::ring);
     }
 
     /// Fails a whole batch by name.

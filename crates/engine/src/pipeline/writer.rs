@@ -11,8 +11,8 @@ use crate::lifecycle::Phase;
 use crate::metrics::StageGatherer;
 use crate::panics::caught;
 use crate::report::Level;
-use crate::sink::buffer::Delivery;
-use crate::sink::{Retry, Sink, SinkError};
+use crate::sink::buffer::{Delivery, MERGED_MAX};
+use crate::sink::{Retry, Sink, SinkError, interval};
 
 /// How long the writer sleeps before it looks at the phase again.
 const SLEEP: Duration = Duration::from_millis(100);
@@ -74,8 +74,11 @@ impl Writer {
                         }
                     }
                 }
-                let rest = self.sink.interval_min().saturating_sub(now.since(since));
-                if !rest.is_zero() && shared.lifecycle.phase() == Phase::Running {
+                let age = delivery.results.last().map_or(Duration::ZERO, |last| since.since(last.timing.received));
+                let rest = interval(self.sink.interval_min(), age).saturating_sub(now.since(since));
+                // A full delivery has all the company that it could have.
+                let full = delivery.results.len() >= MERGED_MAX;
+                if !full && !rest.is_zero() && shared.lifecycle.phase() == Phase::Running {
                     std::thread::sleep(rest);
                 }
             }

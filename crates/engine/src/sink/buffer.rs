@@ -1,4 +1,4 @@
-//! A sink's bounded buffer: results between the post workers and the sink's writer.
+//! A sink's bounded buffer: results in order, until the sink's writer takes them.
 //!
 //! Nobody ever waits to put something in. Results of `every` cameras are bounded where they are read (their frames in
 //! flight never exceed the buffer); of `latest` cameras, the oldest make room for the newest.
@@ -52,7 +52,7 @@ impl Delivery {
 }
 
 /// Results in one delivery beyond which the next ones begin another.
-const MERGED_MAX: usize = 1024;
+pub const MERGED_MAX: usize = 1024;
 
 /// The queue itself; pure.
 pub struct Buffer {

@@ -25,7 +25,6 @@ fn rig(cameras: usize, delivery: Delivery, first: &Arc<Model>) -> Rig {
     (second.mode, second.instances) = (Mode::Async, Some(2));
     rig.models.push((second, Model::new(|_| Turn::Answer).blocking(Device::Accelerator)));
     rig.engine.readers = 2;
-    rig.engine.post_workers = 2;
     rig
 }
 

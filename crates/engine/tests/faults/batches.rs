@@ -61,11 +61,10 @@ fn batched_answers_equal_single_ones_frame_by_frame() {
 }
 
 #[test]
-fn many_readers_post_workers_models_and_instances_keep_every_law() {
+fn many_readers_models_and_instances_keep_every_law() {
     let models: Vec<Arc<Model>> = (0..3).map(|_| Model::new(|_| Turn::Answer)).collect();
     let mut rig = Rig::new(30, Delivery::Every, models[0].blocking(Device::Cpu));
     rig.engine.readers = 3;
-    rig.engine.post_workers = 3;
     rig.models[0].0.instances = Some(3);
     let mut second = model_plan("second");
     (second.mode, second.instances) = (Mode::Async, Some(2));

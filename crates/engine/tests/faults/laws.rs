@@ -37,7 +37,6 @@ struct Scenario {
     mode: Mode,
     remote: bool,
     readers: usize,
-    post_workers: usize,
     instances: usize,
     batch: (usize, usize),
     buffer_frames_max: usize,
@@ -69,7 +68,7 @@ fn picture() -> impl Strategy<Value = Picture> {
 
 fn scenario() -> impl Strategy<Value = Scenario> {
     let mode = prop_oneof![Just(Mode::Sync), Just(Mode::Async), Just(Mode::Direct), Just(Mode::Auto)];
-    let shape = (prop::collection::vec((any::<bool>(), 0..3_usize), 1..7), mode, any::<bool>(), 1..4_usize, 1..4_usize);
+    let shape = (prop::collection::vec((any::<bool>(), 0..3_usize), 1..7), mode, any::<bool>(), 1..4_usize);
     let sizes = (1..4_usize, (1..5_usize, 0..6_usize), 1..40_usize, any::<bool>(), any::<bool>());
     let faults = (
         prop::collection::vec(0..16_u8, 0..4),
@@ -77,7 +76,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::collection::vec((0..7_usize, picture(), prop::bool::weighted(0.05)), 1..300),
     );
     (shape, sizes, faults).prop_map(|(shape, sizes, faults)| {
-        let (cameras, mode, remote, readers, post_workers) = shape;
+        let (cameras, mode, remote, readers) = shape;
         let (instances, (size, more), buffer_frames_max, error_results, settled) = sizes;
         let (turns, sink_acts, frames) = faults;
         let batch = (size, size + more);
@@ -86,7 +85,6 @@ fn scenario() -> impl Strategy<Value = Scenario> {
             mode,
             remote,
             readers,
-            post_workers,
             instances,
             batch,
             buffer_frames_max,
@@ -111,7 +109,6 @@ fn hold_the_laws(scenario: &Scenario) {
     let loaded = if scenario.remote { model.remote() } else { model.blocking(Device::Cpu) };
     let mut rig = Rig::new(scenario.cameras.len(), LATEST, loaded);
     rig.engine.readers = scenario.readers;
-    rig.engine.post_workers = scenario.post_workers;
     rig.engine.error_results = scenario.error_results;
     rig.engine.poll_pause_max = ms(2);
     rig.sinks = vec![sink_plan("one"), sink_plan("two")];
