@@ -2,7 +2,8 @@
 //! overtaken is counted where they lie.
 //!
 //! A short script does it for many streams at once: Redis knows how far the group is behind (`lag`), so the skip costs
-//! the same however much is skipped. Where it does not know (before 7.0, or after deletions) the script reads on behalf
+//! the same however much is skipped. (Of a group that has read nothing yet, what it would have read by now is asked of the
+//! stream, once.) Where it does not know (before 7.0, or after deletions) the script reads on behalf
 //! of the group, in bounded steps, and gives out the last entry only.
 
 use omma_frame::Arrival;
@@ -32,10 +33,17 @@ for place, key in ipairs(KEYS) do
     end
     if lag == nil then
       out[#out + 1] = {place, 'NOGROUP'}
-    elseif lag ~= 0 and lag ~= -1 and read then
+    elseif lag ~= 0 and lag ~= -1 then
       local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
       if newest[1] then
-        redis.call('XGROUP', 'SETID', key, ARGV[1], newest[1][1], 'ENTRIESREAD', read + lag)
+        local added = read and read + lag
+        if not added then
+          local stream = redis.call('XINFO', 'STREAM', key)
+          for at = 1, #stream, 2 do
+            if stream[at] == 'entries-added' then added = stream[at + 1] end
+          end
+        end
+        redis.call('XGROUP', 'SETID', key, ARGV[1], newest[1][1], 'ENTRIESREAD', added)
         out[#out + 1] = {place, lag, newest[1]}
       end
     elseif lag ~= 0 then
