@@ -11,9 +11,11 @@ demo: ## Build and run the demo: cameras, a model, results; everything embedded
 	@scripts/setup.sh runtimes || true
 	cargo run --release --quiet -p omma-cli -- demo
 
-test: ## Run all tests, with every runtime (what CI runs)
+test: ## Run all tests, with every runtime, those of Redis on a Valkey too (what CI runs)
 	@scripts/setup.sh build test runtimes
 	cargo test --workspace --doc --quiet
+	@if server=$$(scripts/valkey.sh path); then set -x; \
+	  OMMA_REDIS_SERVER=$$server OMMA_REQUIRE_RUNTIMES=1 cargo nextest run --workspace -E 'binary(/redis/)'; fi
 	OMMA_REQUIRE_RUNTIMES=1 cargo nextest run --workspace
 
 lint: ## Formatting, clippy without warnings, and the build that needs no C compiler

@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh build      compiler, cmake and nasm, for the JPEG decoder (Debian packages)
 #   scripts/setup.sh test       cargo-nextest, the test runner, redis-server (Debian package), and in the user's cache
-#                               folder a Python with numpy, redis and tritonclient, for the tests of models and clients
+#                               folder a Valkey, a Python with numpy, redis and tritonclient, for the tests of models and clients
 #                               in Python, and a tritonserver
 #   scripts/setup.sh deny       cargo-deny, which checks the dependencies' licences and sources
 #   scripts/setup.sh fuzz       cargo-fuzz, and the C++ compiler that its runtime is built with
@@ -173,6 +173,7 @@ for part in "$@"; do
     test)
       tool cargo-nextest "the test runner"
       command -v redis-server >/dev/null || packages redis-server
+      "$(dirname "$0")/valkey.sh" install || say "the tests run without a Valkey"
       # A producer of frame handles, models and clients in Python and the package in python/ are tested with it.
       python_environment
       # Tests of models on servers; there is one for x86-64 only.

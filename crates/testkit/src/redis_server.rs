@@ -1,6 +1,8 @@
 //! A real redis-server of a test's own: on a free port and a Unix socket in a temporary folder, with the faults that a
 //! server can have.
 //!
+//! `OMMA_REDIS_SERVER` names another program in its place: a Valkey.
+//!
 //! Where the program is missing, [`RedisServer::start`] says so and gives none, or fails if `OMMA_REQUIRE_RUNTIMES=1`.
 
 use std::ffi::OsString;
@@ -38,14 +40,20 @@ pub struct RedisServer {
     password: Option<String>,
 }
 
+/// The program that is started.
+fn program() -> OsString {
+    std::env::var_os("OMMA_REDIS_SERVER").filter(|told| !told.is_empty()).unwrap_or_else(|| "redis-server".into())
+}
+
 /// Whether there is a redis-server to be started; says loudly if there is none.
 ///
 /// # Panics
 /// There is none and `OMMA_REQUIRE_RUNTIMES=1`.
 #[must_use]
 pub fn is_installed() -> bool {
-    let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    required(found.is_ok_and(|status| status.success()), "redis-server")
+    let program = program();
+    let found = Command::new(&program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    required(found.is_ok_and(|status| status.success()), &program.to_string_lossy())
 }
 
 impl RedisServer {
@@ -139,7 +147,7 @@ impl RedisServer {
     }
 
     fn spawn(&mut self) {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.process.start(&mut command);
     }
