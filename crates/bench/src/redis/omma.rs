@@ -6,6 +6,7 @@
 //! entry id that Redis gave the frame at its XADD. An id tells whole milliseconds, rounded down, so that a latency is too
 //! long by up to one and never too short.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,6 +64,13 @@ pub struct Said {
 pub struct Window {
     pub p50_ms: f64,
     pub p99_ms: f64,
+}
+
+impl Window {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        let ms = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+        Self { p50_ms: ms(0.5), p99_ms: ms(0.99) }
+    }
 }
 
 pub fn run(told: Told, stop: Arc<AtomicBool>) -> Result<Said, String> {
@@ -164,16 +172,19 @@ struct Latencies {
     window_ms: u64,
     /// When the first frame was sent.
     first_ms: Option<u64>,
-    /// In microseconds.
-    windows: Vec<Histogram<u64>>,
+    /// Of windows whose frames have all come out.
+    closed: Vec<Window>,
+    /// Of the newest, in microseconds. Few, or they would show as a growth of memory.
+    open: VecDeque<Histogram<u64>>,
 }
 
 impl Latencies {
     /// Enough for a day and night of windows of ten minutes.
-    const WINDOWS_MAX: u64 = 256;
+    const WINDOWS_MAX: usize = 256;
+    const OPEN_MAX: usize = 3;
 
     fn new(warm_up_ms: u64, window_ms: u64) -> Self {
-        Self { warm_up_ms, window_ms: window_ms.max(1), first_ms: None, windows: Vec::new() }
+        Self { warm_up_ms, window_ms: window_ms.max(1), first_ms: None, closed: Vec::new(), open: VecDeque::new() }
     }
 
     /// Results of frames that were sent at these times, in Unix milliseconds, are there now.
@@ -181,19 +192,23 @@ impl Latencies {
         for sent_ms in sent_ms {
             let first_ms = *self.first_ms.get_or_insert(sent_ms);
             let Some(since) = sent_ms.checked_sub(first_ms + self.warm_up_ms) else { continue };
-            let window = (since / self.window_ms).min(Self::WINDOWS_MAX) as usize;
-            while self.windows.len() <= window {
+            let window = ((since / self.window_ms) as usize).min(Self::WINDOWS_MAX);
+            while self.closed.len() + self.open.len() <= window {
+                if self.open.len() == Self::OPEN_MAX {
+                    self.closed.extend(self.open.pop_front().as_ref().map(Window::of));
+                }
                 // Three digits up to a minute.
                 let Ok(histogram) = Histogram::new_with_bounds(1, 60_000_000, 3) else { return };
-                self.windows.push(histogram);
+                self.open.push_back(histogram);
             }
-            self.windows[window].saturating_record((now_ns.saturating_sub(sent_ms * 1_000_000) / 1000).max(1));
+            // A frame that comes out so late counts with the oldest that is open.
+            let place = window.saturating_sub(self.closed.len());
+            self.open[place].saturating_record((now_ns.saturating_sub(sent_ms * 1_000_000) / 1000).max(1));
         }
     }
 
     fn windows(&self) -> Vec<Window> {
-        let ms = |histogram: &Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
-        self.windows.iter().map(|window| Window { p50_ms: ms(window, 0.5), p99_ms: ms(window, 0.99) }).collect()
+        self.closed.iter().copied().chain(self.open.iter().map(Window::of)).collect()
     }
 }
 

@@ -7,6 +7,7 @@ mod outputs;
 mod python;
 #[cfg(feature = "redis")]
 mod redis;
+mod sinks;
 mod sources;
 mod store;
 #[cfg(feature = "triton")]
@@ -15,15 +16,13 @@ mod triton;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use omma_adapters::sink::NullSink;
-use omma_adapters::sink::jsonl::{self, JsonlSink, ModelLabels};
+use omma_adapters::sink::jsonl::ModelLabels;
 use omma_adapters::threads::schedule;
-use omma_config::{Config, Durability, SinkConfig, SinkKind};
+use omma_config::Config;
 use omma_engine::cameras::{CameraPlan, Cameras};
 use omma_engine::clock::{Clock, SystemClock};
 use omma_engine::pipeline::{ModelStore, Parts, SourcePart};
 use omma_engine::plan::Plan;
-use omma_engine::sink::Sink;
 use omma_frame::{CameraId, CameraIndex};
 
 pub use models::{Opened, OpenedModel, embedded};
@@ -60,13 +59,12 @@ pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
     let store = Arc::new(Store::new(config));
     let mut opened = models::open(config, cores)?;
     let labels = std::mem::take(&mut opened.labels);
-    let sinks =
-        config.sinks.iter().map(|sink| open_sink(sink, &labels, &mut opened.notes)).collect::<Result<_, _>>()?;
+    let (sinks, ways) = sinks::open(config, &labels, &mut opened.notes)?;
     let cameras = Arc::new(Cameras::new(config.engine.shards));
-    let plans: Vec<CameraPlan> = config.cameras().collect();
+    let plans: Vec<CameraPlan> = config.cameras().map(|plan| ways.lead(plan)).collect();
     let indexes = cameras.add(plans.iter().cloned());
     let mut growing = BTreeMap::new();
-    let sources = sources::open(config, &cameras, &indexes, &clock, cores, &mut growing)?;
+    let sources = sources::open(config, &cameras, &indexes, &ways, &clock, cores, &mut growing)?;
     let found = config.sources.iter().any(|source| source.cameras.is_empty());
     opened.notes.push(format!(
         "{}{} of {}, results to {}",
@@ -78,8 +76,8 @@ pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
     let plan = Plan {
         engine: config.engine.clone(),
         models: opened.plans,
-        sinks: config.sinks.iter().map(|sink| sink.plan.clone()).collect(),
-        routes: config.routes.clone(),
+        sinks: sinks.plans,
+        routes: sinks.routes,
         cameras: plans,
     };
     let parts = Parts {
@@ -89,7 +87,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, Failure> {
         sources,
         models: opened.parts,
         store: Some(Arc::clone(&store) as Arc<dyn ModelStore>),
-        sinks,
+        sinks: sinks.opened,
         cores,
         begin_thread: schedule,
     };
@@ -121,38 +119,6 @@ pub fn open_source(
     let places: Vec<Place> =
         cameras.iter().enumerate().map(|(position, &index)| Place { index, position, reader: 0 }).collect();
     sources::open_one(config, number, &places, clock, usage::cores())
-}
-
-fn open_sink(config: &SinkConfig, labels: &[ModelLabels], notes: &mut Vec<String>) -> Result<Box<dyn Sink>, Failure> {
-    let (path, durability) = match &config.kind {
-        SinkKind::Null => return Ok(Box::new(NullSink::default())),
-        #[cfg(feature = "redis")]
-        SinkKind::Redis { .. } => {
-            let failed = |message: String| Failure::usage(format!("sink {}: {message}", config.plan.name));
-            return Ok(Box::new(redis::sink(&config.kind, labels).map_err(failed)?));
-        }
-        #[cfg(not(feature = "redis"))]
-        SinkKind::Redis { .. } => {
-            let message = "this build knows no Redis (feature `redis`)";
-            return Err(Failure::usage(format!("sink {}: {message}", config.plan.name)));
-        }
-        SinkKind::Jsonl { path, durability } => (path, durability),
-    };
-    let name = &config.plan.name;
-    let failed = |error: jsonl::OpenError| Failure::usage(format!("sink {name}: {error}"));
-    let Some(path) = path else {
-        return Ok(Box::new(JsonlSink::stdout(labels.to_vec()).map_err(failed)?));
-    };
-    let durability = match durability {
-        // Both write once per delivery; there is no buffer of our own in between that a crash could lose.
-        Durability::None | Durability::Flush => jsonl::Durability::Written,
-        Durability::Fsync => jsonl::Durability::Synced,
-    };
-    let (sink, cut) = JsonlSink::append(path, durability, labels.to_vec()).map_err(failed)?;
-    if cut > 0 {
-        notes.push(format!("sink {name}: half a line ({cut} bytes), left by a crash, was cut off the end of the file"));
-    }
-    Ok(Box::new(sink))
 }
 
 /// The first few names, and how many more there are.

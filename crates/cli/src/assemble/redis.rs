@@ -12,6 +12,8 @@ use omma_engine::cameras::Cameras;
 use omma_engine::source::SourceError;
 use omma_frame::{CameraId, CameraIndex};
 
+use super::sinks::Ways;
+
 /// How to reach the server.
 pub(super) fn options(config: &RedisConfig) -> RedisOptions {
     RedisOptions {
@@ -26,6 +28,13 @@ pub(super) fn options(config: &RedisConfig) -> RedisOptions {
 }
 
 /// One reader's part of a source: the cameras of its shards, named or found.
+pub(super) struct Part<'a> {
+    pub reader: usize,
+    pub own: &'a [CameraIndex],
+    pub inbox: CameraInboxEnd,
+}
+
+/// Opens one reader's part of a source.
 ///
 /// # Errors
 /// What is wrong with the options; whether the server is there shows later.
@@ -34,9 +43,8 @@ pub(super) fn source(
     source: &SourceConfig,
     streams: &RedisStreams,
     cameras: &Arc<Cameras>,
-    reader: usize,
-    own: &[CameraIndex],
-    inbox: CameraInboxEnd,
+    ways: &Arc<Ways>,
+    part: Part<'_>,
 ) -> Result<RedisSource, SourceError> {
     let refused = |message: &str| SourceError {
         source: source.name.clone(),
@@ -63,8 +71,12 @@ pub(super) fn source(
         group: streams.group.clone(),
         from_start: streams.from_oldest,
         discover_interval: streams.discover,
-        inbox: Some(inbox),
-        reader,
+        plan_of: {
+            let (source, ways) = (source.clone(), Arc::clone(ways));
+            Arc::new(move |id| ways.lead(source.camera_plan(id)))
+        },
+        inbox: Some(part.inbox),
+        reader: part.reader,
         readers: engine.readers.max(1),
         read_frames_max: engine.read_frames_max,
         reply_bytes: streams.reply_bytes_max,
@@ -77,12 +89,12 @@ pub(super) fn source(
         dead_letter: streams.dead_letter.clone(),
         ..usual
     };
-    RedisSource::open(options, own)
+    RedisSource::open(options, part.own)
 }
 
 /// # Errors
-/// What is wrong with the options; whether the server is there shows later.
-pub(super) fn sink(kind: &SinkKind, labels: &[ModelLabels]) -> Result<RedisSink, String> {
+/// What is wrong with the options.
+pub(super) fn sink_options(kind: &SinkKind) -> Result<RedisSinkOptions, String> {
     let SinkKind::Redis { redis, stream, form, entries_max, result_bytes_max } = kind else {
         return Err("no sink of type redis".to_owned());
     };
@@ -92,11 +104,16 @@ pub(super) fn sink(kind: &SinkKind, labels: &[ModelLabels]) -> Result<RedisSink,
         ResultForm::MessagePack => Form::MessagePack,
         ResultForm::Compat => Form::Compat,
     };
-    let options = RedisSinkOptions {
+    Ok(RedisSinkOptions {
         form,
         entries_max: *entries_max,
         result_bytes_max: *result_bytes_max,
         ..RedisSinkOptions::new(options(redis), names)
-    };
-    RedisSink::new(options, labels.to_vec()).map_err(|error| error.message)
+    })
+}
+
+/// # Errors
+/// What is wrong with the options; whether the server is there shows later.
+pub(super) fn sink(kind: &SinkKind, labels: &[ModelLabels]) -> Result<RedisSink, String> {
+    RedisSink::new(sink_options(kind)?, labels.to_vec()).map_err(|error| error.message)
 }

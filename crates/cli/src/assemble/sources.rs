@@ -18,6 +18,7 @@ use omma_engine::source::{Source, SourceError};
 use omma_frame::CameraIndex;
 
 use super::AddCamera;
+use super::sinks::Ways;
 use crate::cast::{Cast, Showing};
 use crate::exit::Failure;
 
@@ -34,6 +35,7 @@ pub(super) fn open(
     config: &Config,
     cameras: &Arc<Cameras>,
     indexes: &[CameraIndex],
+    ways: &Arc<Ways>,
     clock: &Arc<dyn Clock>,
     cores: usize,
     growing: &mut BTreeMap<String, AddCamera>,
@@ -56,7 +58,7 @@ pub(super) fn open(
             // Each reader has a part, even without cameras: any may be found.
             let mut own: Vec<Vec<CameraIndex>> = vec![Vec::new(); count];
             places.iter().for_each(|place| own[place.reader].push(place.index));
-            let (add, parts) = open_redis(config, source, streams, cameras, own)?;
+            let (add, parts) = open_redis(config, source, streams, cameras, ways, own)?;
             growing.insert(source.name.clone(), add);
             readers.iter_mut().zip(parts).for_each(|(reader, part)| reader.push(part));
             continue;
@@ -104,11 +106,13 @@ fn open_redis(
     source: &SourceConfig,
     streams: &RedisStreams,
     cameras: &Arc<Cameras>,
+    ways: &Arc<Ways>,
     own: Vec<Vec<CameraIndex>>,
 ) -> Result<(AddCamera, Vec<SourcePart>), Failure> {
     let (inbox, ends) = CameraInbox::new(config.engine.shards, own.len());
-    let parts = own.into_iter().zip(ends).enumerate().map(|(reader, (own, end))| {
-        let opened = super::redis::source(config, source, streams, cameras, reader, &own, end)
+    let parts = own.into_iter().zip(ends).enumerate().map(|(reader, (own, inbox))| {
+        let part = super::redis::Part { reader, own: &own, inbox };
+        let opened = super::redis::source(config, source, streams, cameras, ways, part)
             .map_err(|error| Failure::usage(refused(source, &error)))?;
         Ok(SourcePart { source: Box::new(opened), cameras: own })
     });
@@ -123,6 +127,7 @@ fn open_redis(
     source: &SourceConfig,
     _: &RedisStreams,
     _: &Arc<Cameras>,
+    _: &Arc<Ways>,
     _: Vec<Vec<CameraIndex>>,
 ) -> Result<(AddCamera, Vec<SourcePart>), Failure> {
     let message = "this build knows no Redis, expected one with the feature `redis`";

@@ -12,7 +12,7 @@ use crate::batch::{Desk, Entry};
 use crate::cameras::{Camera, Cameras};
 use crate::clock::Clock;
 use crate::infer::direct::{Exchange, Item, gather, regather};
-use crate::infer::work::{Caller, Destination, Input, NO_CAMERA, Pending, Work};
+use crate::infer::work::{Caller, Destination, Input, Pending, Work};
 use crate::ledger::Ledger;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
@@ -171,13 +171,14 @@ impl Shared {
     /// put in order.
     pub(super) fn finish(&self, mut pendings: Vec<Pending>) {
         if pendings.iter().any(|pending| matches!(pending.to, Destination::Caller(_))) {
-            let (callers, frames) = pendings.into_iter().partition(|pending| pending.result.camera == NO_CAMERA);
-            pendings = frames;
-            for Pending { result, to } in Vec::from(callers) {
-                if let Destination::Caller(caller) = to {
-                    caller.answer(result);
+            let mut frames = Vec::with_capacity(pendings.len());
+            for pending in pendings {
+                match pending.to {
+                    Destination::Caller(caller) => caller.answer(pending.result),
+                    Destination::Camera { .. } => frames.push(pending),
                 }
             }
+            pendings = frames;
         }
         let model = pendings.first().map(|pending| pending.result.served_by.model as usize);
         let Some(order) = model.and_then(|model| self.orders.get(model)) else { return };

@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 
 use redis::Value;
 
-use super::commands::{Commands, Place};
+use super::commands::{Commands, Place, SLOTS};
 use super::node::Node;
 use super::reply::ReplyError;
 use super::{Answer, Hear, LinkError, refusal_of};
 use crate::redis::options::{Address, RedisOptions};
 
-const SLOTS: usize = 16_384;
 /// How often a command that has moved is sent after its slot.
 const ROUNDS_MAX: usize = 4;
 /// Masters that a map may name; Redis recommends at most 1000 nodes.
@@ -48,6 +47,12 @@ impl Cluster {
     pub fn masters(&mut self, seed: &Address, options: &RedisOptions) -> Result<usize, LinkError> {
         self.learn(seed, options)?;
         Ok(self.masters.len())
+    }
+
+    /// By slot the place of its master; `u16::MAX`: nobody has it.
+    pub fn owners(&mut self, seed: &Address, options: &RedisOptions) -> Result<Vec<u16>, LinkError> {
+        self.learn(seed, options)?;
+        Ok(self.owners.clone())
     }
 
     /// Asks a node for the map, if it is not known or known to be old: one that is connected, or the one of the URL.

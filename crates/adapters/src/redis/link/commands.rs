@@ -122,6 +122,9 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     }
 }
 
+/// A cluster's slots.
+pub const SLOTS: usize = 16_384;
+
 /// Which of a cluster's slots a key belongs to: CRC-16 (XMODEM) of the key, or of what stands in its first braces.
 #[must_use]
 pub fn slot_of(key: &[u8]) -> u16 {
@@ -133,7 +136,7 @@ pub fn slot_of(key: &[u8]) -> u16 {
     let crc = tag.unwrap_or(key).iter().fold(0_u16, |crc, &byte| {
         (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
     });
-    crc % 16_384
+    crc % SLOTS as u16
 }
 
 /// Where a command of the crate `redis` goes: to its first key, where that command has one.

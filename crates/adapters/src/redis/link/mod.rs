@@ -17,7 +17,7 @@ use std::fmt;
 pub use omma_engine::sink::Retry;
 use redis::{Pipeline, Value};
 
-pub use commands::{Commands, Place, slot_of};
+pub use commands::{Commands, Place, SLOTS, slot_of};
 pub use reply::{Head, ReplyError};
 
 use self::cluster::Cluster;
@@ -162,6 +162,17 @@ impl Link {
         match &mut self.how {
             How::Single(_) => Ok(1),
             How::Cluster(cluster) => cluster.masters(&self.target.address, &self.options),
+        }
+    }
+
+    /// By slot of a cluster the number of the master that has it, `u16::MAX` if nobody does; nothing of a single server.
+    ///
+    /// # Errors
+    /// A cluster's nodes are not known and none can be asked.
+    pub fn slot_owners(&mut self) -> Result<Vec<u16>, LinkError> {
+        match &mut self.how {
+            How::Single(_) => Ok(Vec::new()),
+            How::Cluster(cluster) => cluster.owners(&self.target.address, &self.options),
         }
     }
 

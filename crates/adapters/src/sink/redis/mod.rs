@@ -17,6 +17,7 @@
 
 mod entry;
 mod fates;
+mod lanes;
 mod lookup;
 mod names;
 mod round;
@@ -33,6 +34,7 @@ use omma_frame::{FrameResult, Token};
 pub use self::entry::Form;
 use self::entry::Values;
 use self::fates::{Fate, Fates};
+pub use self::lanes::Lanes;
 use self::lookup::Found;
 use self::names::Stream;
 pub use self::names::{Per, ResultNames};

@@ -1,6 +1,7 @@
 //! Which stream a result goes to: a pattern with `{camera}` or `{shard}` in it.
 
 use omma_engine::cameras::Camera;
+use omma_frame::CameraId;
 
 use crate::redis::link::{Place, slot_of};
 
@@ -67,11 +68,16 @@ impl ResultNames {
         }
     }
 
+    /// The name of a camera's stream.
+    pub(super) fn key(&self, camera: &CameraId, shard: u32) -> String {
+        match self.per {
+            Per::Camera => [&self.head, camera.as_str(), &self.tail].concat(),
+            Per::Shard => [&self.head, shard.to_string().as_str(), &self.tail].concat(),
+        }
+    }
+
     pub(super) fn stream(&self, camera: &Camera) -> Stream {
-        let key = match self.per {
-            Per::Camera => [&self.head, camera.plan.id.as_str(), &self.tail].concat(),
-            Per::Shard => [&self.head, camera.shard.to_string().as_str(), &self.tail].concat(),
-        };
+        let key = self.key(&camera.plan.id, camera.shard);
         let tagged =
             key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).is_some_and(|(tag, _)| !tag.is_empty());
         let guard = if tagged { format!("{key}:seen") } else { format!("{{{key}}}:seen") };

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use omma_engine::cameras::CameraPlan;
 use omma_engine::shard_hash::shard_of;
 use omma_frame::CameraId;
 use redis::Value;
@@ -100,7 +99,7 @@ impl Worker {
             self.say(None, &message, Duration::ZERO, reply);
             new.truncate(room);
         }
-        let plans = new.iter().map(|id| CameraPlan { id: id.clone(), ..self.options.template.clone() });
+        let plans = new.iter().map(|id| (self.options.plan_of)(id.clone()));
         let indexes = cameras.add(plans.collect::<Vec<_>>());
         for (id, index) in new.iter().zip(indexes) {
             let shard = shard_of(id, self.options.shards);

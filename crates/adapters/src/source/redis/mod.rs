@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use omma_engine::cameras::{CameraPlan, Cameras, Delivery};
 use omma_engine::source::{Arrival, Demand, Fate, Polled, Settlement, Source, SourceError};
-use omma_frame::{CameraIndex, DropReason};
+use omma_frame::{CameraId, CameraIndex, DropReason};
 use omma_ring::{Rings, RingsOptions};
 
 pub use self::discover::{CameraInbox, CameraInboxEnd, InboxError};
@@ -59,8 +59,8 @@ pub struct RedisSourceOptions {
     /// A new group begins with what is in the stream already, not with what comes next.
     pub from_start: bool,
     pub delivery: Delivery,
-    /// For cameras that are found: everything but the id.
-    pub template: CameraPlan,
+    /// The plan of a camera that is found.
+    pub plan_of: Arc<dyn Fn(CameraId) -> CameraPlan + Send + Sync>,
     /// The engine's table, to which cameras that are found are added.
     pub cameras: Arc<Cameras>,
     pub cameras_max: usize,
@@ -93,7 +93,7 @@ pub struct RedisSourceOptions {
 }
 
 impl RedisSourceOptions {
-    /// The defaults, for one reader that owns all shards.
+    /// The defaults, for one reader that owns all shards. Cameras that are found are like `template` but for the id.
     #[must_use]
     pub fn new(name: &str, redis: RedisOptions, cameras: Arc<Cameras>, template: CameraPlan) -> Self {
         Self {
@@ -105,7 +105,7 @@ impl RedisSourceOptions {
             consumer: "omma".to_owned(),
             from_start: true,
             delivery: template.delivery,
-            template,
+            plan_of: Arc::new(move |id| CameraPlan { id, ..template.clone() }),
             shards: cameras.shards(),
             cameras,
             cameras_max: 100_000,
@@ -160,6 +160,7 @@ pub struct RedisSource {
     pause: Duration,
     /// Something has come since the last request was posted.
     brought: bool,
+    /// By place whether the camera may be due, until it is asked for; for the request then, how much room it has.
     rooms: Vec<u32>,
     /// Places of cameras whose `given` is not zero.
     served: Vec<u32>,
@@ -270,8 +271,7 @@ impl RedisSource {
 
     /// Takes in what the worker has brought.
     fn take(&mut self, reply: Reply) {
-        let Reply { last, arrivals, found, lost_shards, resumed_shards, errors, more, rest, mut rooms, mut settled } =
-            reply;
+        let Reply { last, arrivals, found, lost_shards, resumed_shards, errors, more, rest, due, mut settled } = reply;
         for (camera, shard) in found {
             self.know(camera, shard);
             self.found.push(camera);
@@ -310,10 +310,9 @@ impl RedisSource {
         if !last {
             return;
         }
-        // The vectors are used again.
-        rooms.clear();
+        self.rooms = due;
+        // The vector is used again.
         settled.clear();
-        self.rooms = rooms;
         if self.settled.is_empty() {
             self.settled = settled;
         }
@@ -358,12 +357,15 @@ impl RedisSource {
             return;
         }
         let mut rooms = std::mem::take(&mut self.rooms);
-        rooms.clear();
         if demand.total() > 0 && self.held.len() < self.entries_max {
-            rooms.extend(self.cameras.iter().map(|known| {
+            // Those that the worker has not told of yet may be due.
+            rooms.resize(self.cameras.len(), 1);
+            for (room, known) in rooms.iter_mut().zip(&self.cameras).filter(|(due, _)| **due > 0) {
                 let taken = if known.given == u32::MAX { usize::MAX } else { (known.given + known.held) as usize };
-                u32::try_from(demand.room(known.camera).saturating_sub(taken)).unwrap_or(u32::MAX)
-            }));
+                *room = u32::try_from(demand.room(known.camera).saturating_sub(taken)).unwrap_or(u32::MAX);
+            }
+        } else {
+            rooms.clear();
         }
         // Without room too there are leases, groups and acknowledgements to see to.
         self.post(rooms, false);

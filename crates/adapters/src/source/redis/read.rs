@@ -189,14 +189,11 @@ impl Worker {
         let rhythms = &self.rhythms;
         let is_ready = |position: u32| {
             // Most are not due, and that is found out without looking at the streams themselves.
-            if !rhythms[position as usize].is_due(now) {
+            if rooms.get(position as usize).is_none_or(|&room| room == 0) || !rhythms[position as usize].is_due(now) {
                 return false;
             }
             let stream = &streams[position as usize];
-            rooms.get(position as usize).is_some_and(|&room| room > 0)
-                && !matches!(stream.cursor, Cursor::Closed(_))
-                && !stream.asked
-                && !stream.is_away(now)
+            !matches!(stream.cursor, Cursor::Closed(_)) && !stream.asked && !stream.is_away(now)
         };
         let lists = self.by_shard.iter().zip(&held).filter(|(_, held)| **held).flat_map(|(list, _)| list);
         let ready = lists.filter(|&&position| is_ready(position)).count();

@@ -84,7 +84,8 @@ pub(super) struct Reply {
     pub more: bool,
     /// How long Redis is best left alone after what was asked.
     pub rest: Duration,
-    pub rooms: Vec<u32>,
+    /// By stream whether it may be due when the next request comes: not zero.
+    pub due: Vec<u32>,
     pub settled: Vec<Settled>,
 }
 
@@ -234,9 +235,18 @@ impl Worker {
                 }
             }
         }
-        (reply.rooms, reply.settled) = (request.rooms, request.settled);
+        self.tell_due(&mut request.rooms);
+        (reply.due, reply.settled) = (request.rooms, request.settled);
         (reply.last, reply.rest) = (true, self.rest);
         hand_over(reply, replies)
+    }
+
+    /// Which streams may be due when the next request comes: of many cameras few are, and the reader need not find out
+    /// how much room the others have.
+    fn tell_due(&self, due: &mut Vec<u32>) {
+        let soon = Instant::now() + self.options.poll_max;
+        due.clear();
+        due.extend(self.rhythms.iter().map(|rhythm| u32::from(rhythm.is_due(soon))));
     }
 
     /// Reads while there is more; all parts but the last are handed over as they come.
