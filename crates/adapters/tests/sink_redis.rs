@@ -279,7 +279,7 @@ const TROUBLES: [Trouble; 7] = [
                 std::thread::yield_now();
             }
         },
-        said: "BUSY is busy running a script",
+        said: "is busy running a script",
         said_in_script: None,
         end: |server| drop(server.client().ok(&["SCRIPT", "KILL"])),
     },
