@@ -56,6 +56,10 @@ impl Board {
         self.counters.iter().for_each(|counter| counter.store(0, Ordering::Release));
     }
 
+    pub fn sent(&self) -> u64 {
+        self.counters[SENT].load(Ordering::Acquire)
+    }
+
     pub fn done(&self) -> u64 {
         self.counters[DONE].load(Ordering::Acquire)
     }

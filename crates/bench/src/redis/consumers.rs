@@ -10,14 +10,14 @@ use super::{omma, reader};
 #[derive(Clone)]
 pub enum Consumer {
     Reader { threads: usize, count: usize, touch: bool, results: bool },
-    Omma { decode: bool },
+    Omma { decode: bool, latest: bool },
 }
 
 impl Consumer {
     /// The do-nothing reader that omma is held against: two threads for two cores, as many entries of a stream with one
     /// read as omma asks for at most.
     pub const YARDSTICK: Self = Self::Reader { threads: 2, count: 32, touch: false, results: true };
-    pub const OMMA: Self = Self::Omma { decode: false };
+    pub const OMMA: Self = Self::Omma { decode: false, latest: false };
 }
 
 /// A consumer that runs.
@@ -56,13 +56,14 @@ impl Consumer {
                     results,
                 },
             ),
-            Self::Omma { decode } => Role::start(
+            Self::Omma { decode, latest } => Role::start(
                 "omma",
                 &omma::Told {
                     socket,
                     board,
                     cameras: run.cameras,
                     decode,
+                    latest,
                     warm_up_ms: run.warm_up.as_millis() as u64,
                     window_ms: run.window.as_millis() as u64,
                     results_max: run.results_max,

@@ -41,6 +41,8 @@ pub struct Told {
     pub cameras: usize,
     /// Decodes each picture for a model of 320x320.
     pub decode: bool,
+    /// The cameras are live: of each the newest frame counts, however old.
+    pub latest: bool,
     /// Frames that were sent so soon after the first have no part in the latencies.
     pub warm_up_ms: u64,
     /// Latencies are told for each span of so long.
@@ -88,7 +90,7 @@ pub fn run(told: Told, stop: Arc<AtomicBool>) -> Result<Said, String> {
         // Of cameras that are found; here there are none.
         let template = CameraPlan {
             id: CameraId::new("found").map_err(|error| error.to_string())?,
-            delivery: Delivery::Every,
+            delivery: delivery(&told),
             model: 0,
             route: 0,
             entry_ids: true,
@@ -119,6 +121,10 @@ pub fn run(told: Told, stop: Arc<AtomicBool>) -> Result<Said, String> {
     })
 }
 
+fn delivery(told: &Told) -> Delivery {
+    if told.latest { Delivery::Latest { age_max: Duration::from_secs(3600) } } else { Delivery::Every }
+}
+
 fn rig(told: &Told) -> Result<Rig, String> {
     let (spec, pictures, mode, instances): (_, Arc<dyn omma_engine::picture::PictureDecoderFactory>, _, _) =
         if told.decode {
@@ -131,8 +137,8 @@ fn rig(told: &Told) -> Result<Rig, String> {
         };
     Ok(Rig {
         cameras: told.cameras,
-        delivery: Delivery::Every,
-        waiting_frames_max: 64,
+        delivery: delivery(told),
+        waiting_frames_max: if told.latest { 1 } else { 64 },
         in_flight_frames_max: 256,
         entry_ids: true,
         mode,

@@ -96,6 +96,20 @@ pub struct Measured {
     pub memory: Vec<(f64, f64, f64)>,
 }
 
+/// How a consumer came up to date with frames that had gathered.
+pub struct CaughtUp {
+    /// Until its last result.
+    pub took: Duration,
+    /// What the server sent, and its time.
+    pub server_bytes: f64,
+    pub server_cpu: Duration,
+    pub results: u64,
+    /// Frames that it has not accounted for.
+    pub unsettled: u64,
+    /// Cameras whose newest frame has no result, if it writes results.
+    pub newest_missing: u64,
+}
+
 impl Measured {
     /// What stands in each report beside a workload's own figures.
     pub fn add_costs(&self, figures: &mut Figures) {
@@ -138,21 +152,8 @@ impl Stand {
     /// Runs a consumer, then a producer, measures a span, stops both and looks at what came out.
     pub fn run(&self, run: &Run, consumer: &Consumer) -> Result<Measured, String> {
         self.clear()?;
-        let socket = self.socket();
-        let consuming = consumer.start(&socket, &self.board_path, run)?;
-        let producing = Role::start(
-            "producer",
-            &offer::Told {
-                socket: socket.clone(),
-                board: self.board_path.clone(),
-                cameras: run.cameras,
-                load: run.load,
-                ring_bytes: run.ring_bytes,
-                rate: run.rate,
-                entries_max: run.entries_max,
-                workers: 2,
-            },
-        )?;
+        let consuming = consumer.start(&self.socket(), &self.board_path, run)?;
+        let producing = self.producer(run)?;
         rest(run.warm_up);
         let server = self.server.process().ok_or("redis-server has ended")?;
         let processes = [consuming.pid(), server, producing.pid()];
@@ -201,6 +202,67 @@ impl Stand {
         })
     }
 
+    /// Lets frames gather, then starts a consumer and looks until nothing more comes out of it.
+    pub fn catch_up(&self, run: &Run, frames: u64, consumer: &Consumer) -> Result<CaughtUp, String> {
+        /// So long without a result: it has caught up.
+        const QUIET: Duration = Duration::from_millis(500);
+        self.clear()?;
+        let producing = self.producer(&Run { rate: Rate::Ahead(frames), ..run.clone() })?;
+        let until = Instant::now() + SETTLE_MAX * 4;
+        while self.board.sent() < frames && Instant::now() < until {
+            rest(Duration::from_millis(10));
+        }
+        let offered: offer::Said = producing.stop()?;
+        let server = self.server.process().ok_or("redis-server has ended")?;
+        let mut connection = Connection::open(&self.socket()).map_err(|error| error.to_string())?;
+        let (before, given) = (ProcessUsage::of(server), bytes_given(&mut connection)?);
+        let consuming = consumer.start(&self.socket(), &self.board_path, run)?;
+        let begun = Instant::now();
+        let (mut done, mut last) = (0, begun);
+        while (done == 0 || last.elapsed() < QUIET) && begun.elapsed() < SETTLE_MAX * 4 {
+            rest(Duration::from_millis(2));
+            let now = self.board.done();
+            if now != done {
+                (done, last) = (now, Instant::now());
+            }
+        }
+        let (after, given) = (ProcessUsage::of(server), bytes_given(&mut connection)? - given);
+        let consumed = consuming.stop()?;
+        let mut newest_missing = 0;
+        if consumer.writes_results() {
+            for camera in 0..run.cameras {
+                let newest = |stream: String| in_stream(&mut connection, &stream, b"last-generated-id");
+                let [frame, result] = [frames_stream(camera), results_stream(camera)].map(newest);
+                newest_missing += u64::from(frame? != result?);
+            }
+        }
+        Ok(CaughtUp {
+            took: last - begun,
+            server_bytes: given as f64,
+            server_cpu: after.cpu.saturating_sub(before.cpu),
+            results: done,
+            unsettled: offered.sent.iter().sum::<u64>().saturating_sub(consumed.done),
+            newest_missing,
+        })
+    }
+
+    fn producer(&self, run: &Run) -> Result<Role, String> {
+        let (socket, board) = (self.socket(), self.board_path.clone());
+        Role::start(
+            "producer",
+            &offer::Told {
+                socket,
+                board,
+                cameras: run.cameras,
+                load: run.load,
+                ring_bytes: run.ring_bytes,
+                rate: run.rate,
+                entries_max: run.entries_max,
+                workers: 2,
+            },
+        )
+    }
+
     /// Holds what Redis has ever been given as results against what was sent, camera by camera.
     fn count_results(&self, sent: &[u64]) -> Result<Counted, String> {
         let mut connection = Connection::open(&self.socket()).map_err(|error| error.to_string())?;
@@ -225,19 +287,36 @@ struct Counted {
 
 /// Entries that a stream has ever been given; none of one that does not exist.
 fn entries_added(connection: &mut Connection, stream: &str) -> Result<u64, String> {
+    let count = in_stream(connection, stream, b"entries-added")?;
+    Ok(count.and_then(|count| count.parse().ok()).unwrap_or(0))
+}
+
+/// What Redis says of a stream under this name; nothing of one that does not exist.
+fn in_stream(connection: &mut Connection, stream: &str, name: &[u8]) -> Result<Option<String>, String> {
     let mut answer =
         connection.call(&[b"XINFO", b"STREAM", stream.as_bytes()]).map_err(|error| format!("XINFO: {error}"))?;
     while let Some(piece) = answer.next() {
         match piece {
-            Piece::Bulk(b"entries-added") => {
+            Piece::Bulk(found) if found == name => {
                 return match answer.next() {
-                    Some(Piece::Int(count)) => Ok(u64::try_from(count).unwrap_or(0)),
-                    other => Err(format!("XINFO {stream}: {other:?} in the place of a count")),
+                    Some(Piece::Int(count)) => Ok(Some(count.to_string())),
+                    Some(Piece::Bulk(text)) => Ok(Some(String::from_utf8_lossy(text).into_owned())),
+                    other => Err(format!("XINFO {stream}: {other:?} in the place of a value")),
                 };
             }
-            Piece::Error(text) if text.starts_with(b"ERR no such key") => return Ok(0),
+            Piece::Error(text) if text.starts_with(b"ERR no such key") => return Ok(None),
             _ => {}
         }
     }
-    Err(format!("XINFO {stream}: no entries-added, expected Redis 7 or newer"))
+    let name = String::from_utf8_lossy(name);
+    Err(format!("XINFO {stream}: no {name}, expected Redis 7 or newer"))
+}
+
+/// Bytes that the server has ever sent to anybody.
+fn bytes_given(connection: &mut Connection) -> Result<u64, String> {
+    let mut answer = connection.call(&[b"INFO", b"stats"]).map_err(|error| format!("INFO: {error}"))?;
+    let Some(Piece::Bulk(text)) = answer.next() else { return Err("INFO stats: no text".to_owned()) };
+    let text = String::from_utf8_lossy(text);
+    let bytes = text.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+    bytes.and_then(|bytes| bytes.parse().ok()).ok_or_else(|| "INFO stats: no total_net_output_bytes".to_owned())
 }

@@ -12,6 +12,7 @@ mod model;
 mod python;
 mod redis;
 mod redis_latency;
+mod redis_latest;
 mod redis_soak;
 mod reloads;
 mod scaling;
@@ -53,6 +54,8 @@ pub enum Name {
     Redis,
     /// The same at 5,000 a second: milliseconds from XADD to result.
     RedisLatency,
+    /// 500 live cameras that are behind: the newest frame of each, without transferring the others, against reading all.
+    RedisLatest,
     /// 1,000 cameras by frame handle through Redis, against a do-nothing reader.
     Handles,
     /// 10,000 cameras by frame handle at 50,000 a second, against 1,000 cameras.
@@ -84,6 +87,7 @@ impl Name {
             Self::Direct => "direct",
             Self::Redis => "redis",
             Self::RedisLatency => "redis-latency",
+            Self::RedisLatest => "redis-latest",
             Self::Handles => "handles",
             Self::Cameras => "cameras",
             Self::Decode => "decode",
@@ -131,6 +135,7 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Direct => direct::run(options),
         Name::Redis => redis::run(options),
         Name::RedisLatency => redis_latency::run(options),
+        Name::RedisLatest => redis_latest::run(options),
         Name::Handles => handles::run(options),
         Name::Cameras => cameras::run(options),
         Name::Decode => decode::run(options),
