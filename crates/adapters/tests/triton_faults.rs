@@ -110,6 +110,22 @@ fn a_server_stopped_under_load_costs_no_frame() {
 }
 
 #[test]
+fn a_server_that_hangs_before_it_knows_of_the_memory_costs_no_frame() {
+    let (Some(first), Some(second)) = (TritonServer::start(&["scripted"]), TritonServer::start(&["scripted"])) else {
+        return;
+    };
+    let options =
+        OpenInferenceOptions { shared_memory: SharedMemoryUse::On, ..options(&[&first, &second], "scripted") };
+    let running = running(options);
+    let mut load = Load { next: 0 };
+    second.pause();
+    load.push(&running, 100);
+    running.wait_settled();
+    second.resume();
+    load.end(running);
+}
+
+#[test]
 fn several_servers_share_the_load_and_stand_in_for_one_another() {
     let (Some(mut first), Some(second)) = (TritonServer::start(&["scripted"]), TritonServer::start(&["scripted"]))
     else {

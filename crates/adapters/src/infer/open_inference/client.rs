@@ -202,12 +202,14 @@ impl Client {
         let input = job.tensor.brought().and_then(|memory| memory.downcast_ref::<Lease>()).filter(|_| self.shared);
         let places = if self.shared { self.places(job.rows) } else { None };
         let leases = input.into_iter().chain(places.as_ref().map(|places| &places.lease));
-        for segment in leases.filter_map(Lease::segment) {
-            server.register(segment).await?;
-        }
-        let request = self.request(job, input, places.as_ref())?;
         let mut unanswered = Unanswered(places.as_ref());
-        let answer = server.infer(request);
+        // A server may fall silent while it is told of the memory, too.
+        let answer = async {
+            for segment in leases.filter_map(Lease::segment) {
+                server.register(segment).await?;
+            }
+            server.infer(self.request(job, input, places.as_ref())?).await
+        };
         tokio::pin!(answer);
         let answer = loop {
             tokio::select! {
