@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::usage::Usage;
+
 /// perf_analyzer takes as many windows of the measurement's length as it is told, at least three.
 const WINDOWS: u32 = 3;
 /// Beyond the windows: its start, its end, and the requests of before.
@@ -26,6 +28,13 @@ pub struct At {
     pub grpc: String,
 }
 
+/// What a load found.
+pub struct Found {
+    pub inferences_per_s: f64,
+    /// What perf_analyzer itself took of the CPU time that it and this process took together.
+    pub client_share: f64,
+}
+
 /// The program, where it has been installed.
 pub struct PerfAnalyzer {
     folder: PathBuf,
@@ -45,11 +54,11 @@ impl PerfAnalyzer {
         })
     }
 
-    /// Inferences per second of `model`, whose one output has `output_bytes`, with that many requests under way.
+    /// The throughput of `model`, whose one output has `output_bytes`, with that many requests under way.
     ///
     /// # Errors
     /// What it says.
-    pub fn inferences_per_s(
+    pub fn load(
         &self,
         at: &At,
         way: Way,
@@ -57,7 +66,7 @@ impl PerfAnalyzer {
         output_bytes: usize,
         requests: usize,
         span: Duration,
-    ) -> Result<f64, String> {
+    ) -> Result<Found, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let report = folder.path().join("report.csv");
         let mut command = Command::new("timeout");
@@ -74,7 +83,9 @@ impl PerfAnalyzer {
         if way == Way::SharedMemory {
             command.args(["--shared-memory", "system", "--output-shared-memory-size", &output_bytes.to_string()]);
         }
+        let (here, children) = (Usage::now(), Usage::of_children());
         let output = command.output().map_err(|error| format!("perf_analyzer: {error}"))?;
+        let (here, client) = (here.spent().cpu, Usage::of_children().since(&children).cpu);
         let said = || {
             let both = [output.stdout.as_slice(), &output.stderr].concat();
             String::from_utf8_lossy(&both).into_owned()
@@ -83,7 +94,9 @@ impl PerfAnalyzer {
             return Err(format!("perf_analyzer ended with {}: {}", output.status, said()));
         }
         let text = std::fs::read_to_string(&report).map_err(|error| format!("no report ({error}): {}", said()))?;
-        column(&text, "Inferences/Second").ok_or_else(|| format!("an unreadable report of perf_analyzer: {text}"))
+        let per_s = column(&text, "Inferences/Second");
+        let inferences_per_s = per_s.ok_or_else(|| format!("an unreadable report of perf_analyzer: {text}"))?;
+        Ok(Found { inferences_per_s, client_share: client.as_secs_f64() / (client + here).as_secs_f64() })
     }
 }
 

@@ -18,10 +18,19 @@ pub struct Spent {
 
 impl Usage {
     pub fn now() -> Self {
+        Self::of(libc::RUSAGE_SELF)
+    }
+
+    /// Of the children of this process that have ended.
+    pub fn of_children() -> Self {
+        Self::of(libc::RUSAGE_CHILDREN)
+    }
+
+    fn of(whom: libc::c_int) -> Self {
         // SAFETY: a plain out-parameter of the right type; the call cannot fail with these arguments.
         let usage = unsafe {
             let mut usage: libc::rusage = std::mem::zeroed();
-            libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+            libc::getrusage(whom, &mut usage);
             usage
         };
         let time = |t: libc::timeval| Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64);
@@ -33,8 +42,15 @@ impl Usage {
     }
 
     pub fn spent(&self) -> Spent {
-        let now = Self::now();
-        Spent { wall: now.at - self.at, cpu: now.cpu - self.cpu, switches: now.switches - self.switches }
+        Self::now().since(self)
+    }
+
+    pub fn since(&self, before: &Self) -> Spent {
+        Spent {
+            wall: self.at - before.at,
+            cpu: self.cpu.saturating_sub(before.cpu),
+            switches: self.switches - before.switches,
+        }
     }
 }
 
