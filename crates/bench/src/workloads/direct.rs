@@ -70,6 +70,7 @@ pub fn run(options: &Options) -> Result<Figures, String> {
         let stand = Stand::start(identity(&pictures(DType::F32)), pictures(DType::F32), Cameras::Silent)?;
         let ours = |way| perf.load(&stand.at, way, MODEL, output_bytes, REQUESTS, spans);
         let ours = [ours(Way::Grpc)?, ours(Way::Http)?, ours(Way::SharedMemory)?];
+        // What still ran of omma's would take Triton's cores.
         drop(stand);
         let triton = TritonServer::start(&[TRITON_MODEL]).ok_or_else(missing)?;
         let bare = |url: String| url.split_once("://").map_or_else(|| url.clone(), |(_, address)| address.to_owned());

@@ -102,7 +102,7 @@ pub struct DrainReport {
     pub counts: Counts,
 }
 
-/// A running engine. Dropping it without [`Engine::drain`] leaves its threads running.
+/// A running engine. Dropping it drains it, too; [`Engine::drain`] tells what became of the frames.
 pub struct Engine {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -202,6 +202,10 @@ impl Engine {
     /// Stops reading, lets what was read go its way within the plan's `drain_timeout`, settles what is late, and stops.
     #[must_use]
     pub fn drain(mut self) -> DrainReport {
+        self.end()
+    }
+
+    fn end(&mut self) -> DrainReport {
         let begun = Instant::now();
         let shared = Arc::clone(&self.shared);
         shared.lifecycle.enter(Phase::Draining);
@@ -306,5 +310,13 @@ impl Engine {
             runtime.shutdown_background();
         }
         shared.served.iter().for_each(Model::clear);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.shared.lifecycle.phase() != Phase::Stopped {
+            let _untold = self.end();
+        }
     }
 }

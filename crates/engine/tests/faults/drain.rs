@@ -53,6 +53,20 @@ fn a_drain_completes_everything_that_was_read() {
     }
 }
 
+/// Whoever forgets to drain gets it done nevertheless: no thread goes on without an owner.
+#[test]
+fn an_engine_that_is_dropped_is_drained() {
+    let running =
+        Rig::new(2, Delivery::Every, Model::new(|_| Turn::Answer).blocking(Device::Cpu)).start().expect("starts");
+    (0..2).for_each(|camera| running.push_all(camera, 0..10));
+    until("all are read", || running.total().received == 20);
+    let shared = Arc::clone(running.engine.shared());
+    drop(running.engine);
+    assert_eq!(shared.lifecycle.phase(), Phase::Stopped);
+    let total = shared.ledger.total();
+    assert_eq!((total.received, total.published, total.in_flight), (20, 20, 0));
+}
+
 /// A reader may be between its poll and its count when the drain looks.
 #[test]
 fn frames_read_while_the_drain_begins_are_not_forgotten() {
