@@ -4,6 +4,7 @@
 //! Both are asked for one picture at a time by the same number of callers: omma's by direct requests in its process, whose
 //! batches go to Triton by gRPC; Triton's by gRPC on one connection.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ const PLAIN: &str = "wait";
 const DYNAMIC: [&str; 3] = ["wait_dynamic", "wait_dynamic_1000us", "wait_dynamic_3000us"];
 const WARM_UP: Duration = Duration::from_millis(300);
 const OFFERED_PER_S: f64 = 100.0;
+const TRITON_P50: &str = "triton_p50_ms_at_100";
 
 pub fn run(options: &Options) -> Result<Figures, String> {
     let server = start(&[&[PLAIN][..], &DYNAMIC].concat())?;
@@ -37,26 +39,32 @@ pub fn run(options: &Options) -> Result<Figures, String> {
     let one = |model: &str| request(model, "UINT8", &[1, 1, 8, 8], Content::Inline(picture.clone()));
     let span = Duration::from_millis(if options.quick { 450 } else { 2700 });
     let mut figures = Figures::default();
+    // What each run found of each configuration. The best is the one that is best in the middle of all runs: the best of
+    // each run would be the luckiest of three, which omma is not measured by.
+    let mut theirs: BTreeMap<&'static str, [Vec<f64>; DYNAMIC.len()]> = BTreeMap::new();
     for run in 0..options.runs() {
         for (callers, ours, tritons) in
             [(4, "per_s_4", "triton_per_s_4"), (16, "per_s_16", "triton_per_s_16"), (64, "per_s_64", "triton_per_s_64")]
         {
-            let mut best = 0.0_f64;
-            for model in DYNAMIC {
-                best = best.max(bare.closed_loop(&vec![one(model); callers], WARM_UP, span)?);
+            for (model, found) in DYNAMIC.into_iter().zip(theirs.entry(tritons).or_default()) {
+                found.push(bare.closed_loop(&vec![one(model); callers], WARM_UP, span)?);
             }
-            figures.add(tritons, "1/s", best);
             figures.add(ours, "1/s", callers::closed_loop(engine(&server)?, callers, span)?);
         }
-        let mut best = f64::INFINITY;
-        for model in DYNAMIC {
+        for (model, found) in DYNAMIC.into_iter().zip(theirs.entry(TRITON_P50).or_default()) {
             let mut random = Random::new(run as u64);
             let requests = (span.as_secs_f64() * OFFERED_PER_S) as usize;
             let gaps = (0..requests).map(|_| random.gap(OFFERED_PER_S));
-            best = best.min(median(&bare.open_loop(&one(model), gaps)?));
+            found.push(median(&bare.open_loop(&one(model), gaps)?));
         }
-        figures.add("triton_p50_ms_at_100", "ms", best);
         figures.add("p50_ms_at_100", "ms", callers::open_loop(engine(&server)?, OFFERED_PER_S, span, run as u64)?);
+    }
+    for (name, found) in theirs {
+        let (unit, better): (_, fn(f64, f64) -> bool) =
+            if name == TRITON_P50 { ("ms", |a, b| a < b) } else { ("1/s", |a, b| a > b) };
+        let best =
+            found.into_iter().reduce(|best, other| if better(middle(&other), middle(&best)) { other } else { best });
+        best.into_iter().flatten().for_each(|value| figures.add(name, unit, value));
     }
     for (name, limit) in [
         ("per_s_4", ">= triton_per_s_4"),
@@ -67,6 +75,12 @@ pub fn run(options: &Options) -> Result<Figures, String> {
         figures.limit(name, limit);
     }
     Ok(figures)
+}
+
+fn middle(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    median(&sorted)
 }
 
 fn engine(server: &TritonServer) -> Result<Engine, String> {
