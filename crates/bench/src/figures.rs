@@ -104,7 +104,13 @@ impl Report {
         let folder = PathBuf::from("docs/reports");
         std::fs::create_dir_all(&folder)?;
         let path = folder.join(format!("{}-{}.md", self.date, self.name));
-        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        // Whoever repeats it has another home.
+        let home = std::env::var("HOME").unwrap_or_default();
+        let at_home = |argument: String| match argument.strip_prefix(&home) {
+            Some(below) if !home.is_empty() && below.starts_with('/') => format!("~{below}"),
+            _ => argument,
+        };
+        let arguments: Vec<String> = std::env::args().skip(1).map(at_home).collect();
         let command = format!("Repeat with: `cargo run --release -p omma-bench -- {}`\n", arguments.join(" "));
         std::fs::write(&path, format!("# {}\n\n{}\n{command}", self.name, self.to_table()))?;
         std::fs::write(path.with_extension("json"), self.to_json() + "\n")?;
