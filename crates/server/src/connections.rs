@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -268,11 +269,17 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let lease = Arc::new(self.budget.lease());
         let open = Arc::new(Open::new(&self.connections, &self.entry));
-        let mut request = request.map(|body| Metered { body, lease: Arc::clone(&lease), open: Arc::clone(&open) });
+        let mut request =
+            request.map(|body| Metered { body, ended: false, lease: Arc::clone(&lease), open: Arc::clone(&open) });
         request.extensions_mut().insert(Arc::clone(&lease));
+        let http2 = request.version() == http::Version::HTTP_2;
         let answer = self.service.clone().call(request);
         Box::pin(async move {
-            let response = answer.await?;
+            let mut response = answer.await?;
+            // What is left of the request ends the connection; a client that is not told would ask here again.
+            if !http2 && open.unread.load(Ordering::Relaxed) {
+                response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok(response.map(|body| Held { body: Box::pin(body), _lease: lease, open }))
         })
     }
@@ -282,13 +289,16 @@ where
 struct Open {
     connections: Arc<Connections>,
     entry: Arc<Entry>,
+    /// Its body was let go of before its end.
+    unread: AtomicBool,
 }
 
 impl Open {
     fn new(connections: &Arc<Connections>, entry: &Arc<Entry>) -> Self {
         entry.busy.fetch_add(1, Ordering::Relaxed);
         entry.used.store(true, Ordering::Relaxed);
-        let open = Self { connections: Arc::clone(connections), entry: Arc::clone(entry) };
+        let open =
+            Self { connections: Arc::clone(connections), entry: Arc::clone(entry), unread: AtomicBool::new(false) };
         open.moved();
         open
     }
@@ -308,8 +318,17 @@ impl Drop for Open {
 /// A request's body, whose bytes are taken from the budget as they come.
 pub(crate) struct Metered {
     body: Incoming,
+    ended: bool,
     lease: Arc<Lease>,
     open: Arc<Open>,
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        if !self.ended && !self.body.is_end_stream() {
+            self.open.unread.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Body for Metered {
@@ -321,7 +340,10 @@ impl Body for Metered {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else { return Poll::Pending };
-        let Some(frame) = frame else { return Poll::Ready(None) };
+        let Some(frame) = frame else {
+            self.ended = true;
+            return Poll::Ready(None);
+        };
         let frame = frame?;
         self.open.moved();
         if let Some(data) = frame.data_ref() {

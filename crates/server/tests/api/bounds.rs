@@ -70,6 +70,13 @@ fn what_is_too_large_is_refused_before_it_is_read() {
         "POST /v1/models/model/predict HTTP/1.1\r\nHost: o\r\nConnection: close\r\nContent-Length: 99999999999\r\n\r\n";
     stream.write_all(head.as_bytes()).expect("sent");
     assert_eq!(answer(stream).status, 413);
+    // Who would keep the connection is told that it ends.
+    let mut stream = connect(served.http());
+    let head = "POST /v1/models/model/predict HTTP/1.1\r\nHost: o\r\nContent-Length: 99999999999\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("sent");
+    let refused = answer(stream);
+    assert_eq!(refused.status, 413);
+    assert!(refused.head.contains("connection: close"), "{}", refused.head);
     // Without a length: after as many bytes as it may have.
     let mut stream = connect(served.http());
     let head =
