@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a network of YOLOv8n's architecture with random weights: the benchmarks' workload.
 
-Usage: python models/yolov8n_random.py FILE [--seed 1] [--size 320] [--classes 80] [--check]
+Usage: python models/yolov8n_random.py FILE [--seed 1] [--size 320] [--classes 80] [--half] [--check]
 
 It costs what the real one costs (3.15 M parameters, 12.6 MB, convolutions with SiLU, C2f
 blocks, SPPF, a decoupled head whose distribution decode is in the graph) and detects nothing.
@@ -9,7 +9,8 @@ Input images [batch,3,size,size], output output0 [batch, 4 + classes, cells]: bo
 w, h in input pixels, then scores; 2100 cells at 320. Normalisation is folded into the
 convolutions, as exporters leave it. Weights are so scaled that a layer's output varies about
 as much as its input, and class biases so low that suppression has little to do, as with a
-trained network. The same seed gives the same bytes. Needs numpy and onnx.
+trained network. The same seed gives the same bytes. With --half everything is half floats,
+input and output too, as exports for GPUs are. Needs numpy and onnx.
 """
 
 import argparse
@@ -29,14 +30,14 @@ SILU = 0.3557
 class Graph:
     """Nodes and constants in the order written, and names that tell their place."""
 
-    def __init__(self, seed):
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, seed, kind):
+        self.rng, self.kind = np.random.default_rng(seed), kind
         self.nodes, self.constants, self.parameters, self.count = [], [], 0, 0
 
-    def constant(self, values, kind=np.float32):
+    def constant(self, values, kind=None):
         self.count += 1
         name = f"c{self.count}"
-        self.constants.append(numpy_helper.from_array(np.asarray(values, dtype=kind), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(values, dtype=kind or self.kind), name))
         return name
 
     def node(self, kind, inputs, outputs=1, **attributes):
@@ -85,7 +86,7 @@ class Graph:
         return self.conv(self.concat(parts), half * 4, channels, scale=0.6)
 
     def doubled(self, x):
-        scales = self.constant([1, 1, 2, 2])
+        scales = self.constant([1, 1, 2, 2], np.float32)
         return self.node(
             "Resize", [x, "", scales], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
         )
@@ -144,13 +145,15 @@ def main():
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--size", type=int, default=320)
     arguments.add_argument("--classes", type=int, default=80)
+    arguments.add_argument("--half", action="store_true", help="half floats throughout")
     arguments.add_argument("--check", action="store_true", help="run it once with onnxruntime")
     options = arguments.parse_args()
     if options.size < 32 or options.size % 32:
         arguments.error("--size must be a multiple of 32")
-    graph = Graph(options.seed)
+    graph = Graph(options.seed, np.float16 if options.half else np.float32)
     cells = build(graph, options.size, options.classes)
-    tensor = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    element = TensorProto.FLOAT16 if options.half else TensorProto.FLOAT
+    tensor = lambda name, shape: helper.make_tensor_value_info(name, element, shape)
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -175,11 +178,12 @@ def check(options, cells):
 
     session = onnxruntime.InferenceSession(options.file, providers=["CPUExecutionProvider"])
     images = np.random.default_rng(3).random((2, 3, options.size, options.size), np.float32)
+    images = images.astype(np.float16 if options.half else np.float32)
     out = session.run(None, {"images": images})[0]
     assert out.shape == (2, 4 + options.classes, cells), out.shape
     assert np.isfinite(out).all()
     alone = session.run(None, {"images": images[1:]})[0]
-    assert np.abs(alone[0] - out[1]).max() < 1e-2
+    assert np.abs(alone[0] - out[1]).max() < (1 if options.half else 1e-2)
     sizes, scores = out[:, 2:4], out[:, 4:]
     print(f"boxes {sizes.min():.1f} to {sizes.max():.1f} pixels; scores {scores.min():.4f} to {scores.max():.4f}, {(scores > 0.25).any(1).sum() / 2:.0f} cells above 0.25 a picture")
 

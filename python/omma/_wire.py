@@ -28,9 +28,10 @@ STATUS_OK = 0
 STATUS_FAILED = 1
 STATUS_WRONG_COUNT = 2
 
-U8, F32, I32, I64 = range(4)
+U8, F32, I32, I64, F16 = range(5)
+# Of outputs; a batch has F16, U8 or F32.
 DTYPE_NAMES = ("u8", "f32", "i32", "i64")
-DTYPE_BYTES = (1, 4, 4, 8)
+DTYPE_BYTES = (1, 4, 4, 8, 2)
 
 RANK_MAX = 8
 OUTPUTS_MAX = 32

@@ -95,15 +95,16 @@ class Regions:
             cells *= side
         if self.batch_as == "buffer":
             whole = memoryview(memory)[: cells * wire.DTYPE_BYTES[dtype]]
-            return whole.cast("B", shape) if dtype == wire.U8 else whole.cast("f", shape)
+            return whole.cast({wire.U8: "B", wire.F16: "e", wire.F32: "f"}[dtype], shape)
         if self.batch_as == "torch":
             import torch
 
-            kind = torch.uint8 if dtype == wire.U8 else torch.float32
+            kind = {wire.U8: torch.uint8, wire.F16: torch.float16, wire.F32: torch.float32}[dtype]
             return torch.frombuffer(memory, dtype=kind, count=cells).reshape(shape)
         import numpy as np
 
-        return np.frombuffer(memory, np.uint8 if dtype == wire.U8 else np.dtype("<f4"), cells).reshape(shape)
+        kind = {wire.U8: "u1", wire.F16: "<f2", wire.F32: "<f4"}[dtype]
+        return np.frombuffer(memory, np.dtype(kind), cells).reshape(shape)
 
 
 class Model:

@@ -4,11 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
-use omma_adapters::infer::{self, OnnxModel, OnnxOptions, OpenError, Runtime};
+use half::f16;
+use omma_adapters::infer::{self, OnnxModel, OnnxOptions, OpenError, Provider, Runtime, State};
 use omma_engine::infer::backend::{BatchLimit, Opener};
 use omma_engine::picture::PictureSpec;
-use omma_engine::tensor::{BatchTensor, DType, as_f32, as_f32_mut};
+use omma_engine::tensor::{BatchTensor, DType, as_f16_bits, as_f32, as_f32_mut};
 use omma_testkit::backend::{Answer, Subject, conforms, input, origins, paint};
+use omma_testkit::backend_onnx::{Element, Port, one_node};
 
 fn tiny(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny").join(name)
@@ -33,15 +35,18 @@ fn spec(opened: &OnnxModel) -> PictureSpec {
     infer::guess_spec(&opened.model.info, None).expect("pictures")
 }
 
+/// Models, and the largest batch that is tried of each.
+const MODELS: [(&str, usize); 6] = [
+    ("identity_8x8.onnx", 5),
+    ("classifier_4.onnx", 5),
+    ("classifier_4_int8.onnx", 5),
+    ("embed_8.onnx", 5),
+    ("yolo_end2end.onnx", 5),
+    ("fixed_batch_2.onnx", 2),
+];
+
 fn conformance(runtime: Runtime) {
-    for (name, batch_max) in [
-        ("identity_8x8.onnx", 5),
-        ("classifier_4.onnx", 5),
-        ("classifier_4_int8.onnx", 5),
-        ("embed_8.onnx", 5),
-        ("yolo_end2end.onnx", 5),
-        ("fixed_batch_2.onnx", 2),
-    ] {
+    for (name, batch_max) in MODELS {
         let Some(opened) = open(runtime, &tiny(name)) else { return };
         conforms(&Subject { model: &opened.model, spec: &spec(&opened), batch_max, tolerance: 1e-5 });
     }
@@ -62,11 +67,57 @@ fn rten_conforms() {
     conformance(Runtime::Rten);
 }
 
+/// On a GPU, say: what ONNX Runtime computes with here beside the CPU.
+#[test]
+#[expect(clippy::print_stderr, reason = "whoever runs the tests must see what they did not test")]
+fn onnxruntime_conforms_with_every_provider_that_starts_here() {
+    let found = infer::survey().into_iter().find(|found| found.runtime == Runtime::OnnxRuntime).expect("listed");
+    let State::Present { providers, failing, .. } = found.state else { return };
+    for (provider, why) in failing {
+        eprintln!("SKIPPED: {provider}: {why}");
+    }
+    for provider in providers.into_iter().filter(|provider| *provider != Provider::Cpu) {
+        for (name, batch_max) in MODELS {
+            let opened = infer::open(&tiny(name), &OnnxOptions { provider, ..OnnxOptions::default() });
+            let opened = opened.unwrap_or_else(|error| panic!("{provider}: {error}"));
+            // A GPU's matrix units multiply with ten bits.
+            conforms(&Subject { model: &opened.model, spec: &spec(&opened), batch_max, tolerance: 1e-2 });
+            let expected = outputs(&open(Runtime::Rten, &tiny(name)).expect("rten is built in"), 2);
+            for (found, expected) in outputs(&opened, 2).iter().zip(&expected) {
+                let near = (found - expected).abs() <= 1e-2 * expected.abs().max(1.0);
+                assert!(near, "{provider} on {name}: {found}, rten: {expected}");
+            }
+        }
+    }
+}
+
+/// As exports for GPUs are: half floats in and out. rten takes full ones instead, and computes in them.
+#[test]
+fn a_model_in_half_floats_runs_on_every_runtime() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("half.onnx");
+    let port = |name| Port { name, element: Element::F16, dims: &[None, Some(3), Some(8), Some(8)] };
+    std::fs::write(&path, one_node("Identity", &[port("images")], &[port("output")])).expect("a file");
+    for runtime in Runtime::ALL {
+        let Some(opened) = open(runtime, &path) else { continue };
+        let spec = spec(&opened);
+        assert_eq!(spec.dtype, if runtime == Runtime::Rten { DType::F32 } else { DType::F16 }, "{runtime}");
+        assert_eq!(opened.model.info.outputs[0].dtype, DType::F32, "{runtime}");
+        conforms(&Subject { model: &opened.model, spec: &spec, batch_max: 5, tolerance: 0.0 });
+        if spec.dtype == DType::F16 {
+            let pictures = pictures(&spec, 3);
+            let expected: Vec<f32> =
+                as_f16_bits(pictures.bytes(3)).iter().map(|bits| f16::from_bits(*bits).to_f32()).collect();
+            assert_eq!(outputs(&opened, 3), expected, "{runtime}");
+        }
+    }
+}
+
 /// A tensor of `count` painted pictures.
 fn pictures(spec: &PictureSpec, count: usize) -> BatchTensor {
     let mut tensor = BatchTensor::new(count, spec.slot_bytes());
     for (picture, slot) in tensor.slots_mut().enumerate() {
-        paint(slot, DType::F32, picture);
+        paint(slot, spec.dtype, picture);
     }
     tensor
 }

@@ -237,7 +237,7 @@ fn a_model_input_that_takes_no_pictures_is_refused_at_once() {
     let cases = [
         (
             PictureSpec { dtype: DType::I64, ..good.clone() },
-            "the model's input has elements of type i64, expected u8 or f32 for pictures",
+            "the model's input has elements of type i64, expected u8, f16 or f32 for pictures",
         ),
         (
             PictureSpec { size: size(0, 640), ..good.clone() },

@@ -3,7 +3,7 @@
 
 mod python;
 
-use omma_adapters::infer::python::BatchAs;
+use omma_adapters::infer::python::{BatchAs, PythonOptions, open};
 use omma_engine::infer::backend::{BatchLimit, Device};
 use omma_engine::tensor::DType;
 use omma_testkit::backend::{Answer, Subject, conforms, input, origins};
@@ -53,13 +53,12 @@ class TorchList:
         return [frame.float().sum() for frame in batch]
 "#;
 
-fn keep(entry: &str, batch_as: BatchAs, interpreter: &std::path::Path) {
+fn keep(entry: &str, batch_as: BatchAs, dtype: DType, interpreter: &std::path::Path) {
     let folder = Folder::with(MODELS);
-    let mut model =
-        opened(omma_adapters::infer::python::PythonOptions { batch_as, ..options(interpreter, &folder, entry) })
-            .unwrap_or_else(|problem| panic!("{entry}: {problem}"));
+    let options = PythonOptions { batch_as, ..options(interpreter, &folder, entry) };
+    let mut model = open(options, |_| Ok(spec(dtype))).unwrap_or_else(|problem| panic!("{entry}: {problem}"));
     assert_eq!(model.model.device, Device::Processes);
-    let spec = spec(DType::U8);
+    let spec = spec(dtype);
     // In memory that the worker sees, then in memory that is copied to it.
     for memory in [model.model.memory.clone(), None] {
         model.model.memory = memory;
@@ -71,21 +70,25 @@ fn keep(entry: &str, batch_as: BatchAs, interpreter: &std::path::Path) {
 fn models_conform_whatever_they_return() {
     let Some(interpreter) = interpreter() else { return };
     for entry in ["Means", "Whole", "Named", "function", "Detector"] {
-        keep(entry, BatchAs::Numpy, &interpreter);
+        keep(entry, BatchAs::Numpy, DType::U8, &interpreter);
+    }
+    for dtype in [DType::F16, DType::F32] {
+        keep("Means", BatchAs::Numpy, dtype, &interpreter);
     }
 }
 
 #[test]
 fn models_without_numpy_conform() {
     let Some(interpreter) = interpreter() else { return };
-    keep("Plain", BatchAs::Buffer, &interpreter);
+    keep("Plain", BatchAs::Buffer, DType::U8, &interpreter);
 }
 
 #[test]
 fn models_with_torch_conform() {
     let Some(interpreter) = interpreter_with_torch() else { return };
-    keep("Torch", BatchAs::Torch, &interpreter);
-    keep("TorchList", BatchAs::Torch, &interpreter);
+    keep("Torch", BatchAs::Torch, DType::U8, &interpreter);
+    keep("Torch", BatchAs::Torch, DType::F16, &interpreter);
+    keep("TorchList", BatchAs::Torch, DType::U8, &interpreter);
 }
 
 #[test]

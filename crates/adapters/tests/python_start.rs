@@ -125,6 +125,15 @@ fn a_missing_interpreter_folder_or_library_is_said() {
 }
 
 #[test]
+fn half_floats_need_numpy_or_torch() {
+    let Some(interpreter) = interpreter() else { return };
+    let folder = Folder::with(MODELS);
+    let options = PythonOptions { batch_as: BatchAs::Buffer, ..options(&interpreter, &folder, "Takes") };
+    let said = refused(open(options, |_| Ok(spec(DType::F16))), "a buffer of half floats");
+    assert!(said.contains("batch_as = \"buffer\" with dtype = \"f16\": "), "{said}");
+}
+
+#[test]
 fn a_load_that_takes_too_long_is_given_up() {
     let Some(interpreter) = interpreter() else { return };
     let folder = Folder::with(MODELS);

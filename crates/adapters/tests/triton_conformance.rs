@@ -22,12 +22,13 @@ fn opened(url: &str, model: &str, shared_memory: SharedMemoryUse) -> OpenInferen
 
 #[test]
 fn models_conform_by_grpc_by_http_and_in_shared_memory() {
-    let models = ["statistics_u8", "statistics_f32", "single_f32", "identity_u8"];
+    let models = ["statistics_u8", "statistics_f16", "statistics_f32", "single_f32", "identity_u8"];
     let Some(server) = TritonServer::start(&models) else { return };
     for url in [server.grpc(), server.http()] {
         for shared_memory in [SharedMemoryUse::Off, SharedMemoryUse::On] {
             for (model, batch) in [
                 ("statistics_u8", BatchLimit::UpTo(8)),
+                ("statistics_f16", BatchLimit::UpTo(8)),
                 ("statistics_f32", BatchLimit::UpTo(8)),
                 // Without a batch dimension of the server's own.
                 ("single_f32", BatchLimit::Exactly(1)),
@@ -62,7 +63,7 @@ fn what_does_not_fit_is_said_at_start() {
             (OpenInferenceOptions { version, ..options(&url, "encoded") }, "no server has \"encoded\""),
             (
                 options(&url, "encoded"),
-                "its input \"images\" holds BYTES, expected UINT8 or FP32; for a model that decodes",
+                "its input \"images\" holds BYTES, expected UINT8, FP16 or FP32; for a model that decodes",
             ),
             (
                 OpenInferenceOptions { send: Send::Picture, ..options(&url, "statistics_f32") },

@@ -184,7 +184,7 @@ impl InputConfig {
             layout: self.layout.or(inspected.map(|spec| spec.layout)).unwrap_or(Layout::Nchw),
             color: self.color.or(inspected.map(|spec| spec.color)).unwrap_or(Color::Rgb),
             resize: self.resize,
-            scale: self.scale.unwrap_or(if dtype == DType::F32 { 1.0 / 255.0 } else { 1.0 }),
+            scale: self.scale.unwrap_or(dtype.usual_scale()),
             mean: self.mean,
             std: self.std,
         })
@@ -225,7 +225,7 @@ impl Word for Color {
 
 impl Word for DType {
     /// Pictures have no other types.
-    const WORDS: &'static [(&'static str, Self)] = &[("u8", Self::U8), ("f32", Self::F32)];
+    const WORDS: &'static [(&'static str, Self)] = &[("u8", Self::U8), ("f16", Self::F16), ("f32", Self::F32)];
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -4,20 +4,34 @@ use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// The element types that models take and give.
+/// The element types that models take and give. Half floats are taken only: what a model gives in them, a backend widens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DType {
     U8,
+    F16,
     F32,
     I32,
     I64,
 }
 
 impl DType {
+    /// The types that a picture's values can have.
+    pub const OF_PICTURES: [Self; 3] = [Self::U8, Self::F16, Self::F32];
+
+    /// What a pixel's value is multiplied with by convention: whole numbers stay what they are, others are 0 to 1.
+    #[must_use]
+    pub const fn usual_scale(self) -> f32 {
+        match self {
+            Self::F16 | Self::F32 => 1.0 / 255.0,
+            Self::U8 | Self::I32 | Self::I64 => 1.0,
+        }
+    }
+
     #[must_use]
     pub const fn byte_len(self) -> usize {
         match self {
             Self::U8 => 1,
+            Self::F16 => 2,
             Self::F32 | Self::I32 => 4,
             Self::I64 => 8,
         }
@@ -27,6 +41,7 @@ impl DType {
     pub const fn name(self) -> &'static str {
         match self {
             Self::U8 => "u8",
+            Self::F16 => "f16",
             Self::F32 => "f32",
             Self::I32 => "i32",
             Self::I64 => "i64",
@@ -217,7 +232,8 @@ impl BatchTensor {
         &mut self.all_mut()[index * size..(index + 1) * size]
     }
 
-    fn all_mut(&mut self) -> &mut [u8] {
+    /// The bytes of all slots.
+    pub fn all_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and `self` is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.slots * self.slot_bytes) }
     }
@@ -236,6 +252,22 @@ pub fn as_f32(bytes: &[u8]) -> &[f32] {
     // SAFETY: every bit pattern is an f32.
     let (head, body, _) = unsafe { bytes.align_to::<f32>() };
     if head.is_empty() { body } else { &[] }
+}
+
+/// The bytes of a slot or tensor as the bits of half floats; empty where [`as_f32`] would be.
+#[must_use]
+pub fn as_f16_bits(bytes: &[u8]) -> &[u16] {
+    // SAFETY: every bit pattern is a u16.
+    let (head, body, _) = unsafe { bytes.align_to::<u16>() };
+    if head.is_empty() { body } else { &[] }
+}
+
+/// As [`as_f16_bits`], to be written.
+#[must_use]
+pub fn as_f16_bits_mut(bytes: &mut [u8]) -> &mut [u16] {
+    // SAFETY: every bit pattern is a u16, and every u16 is two bytes.
+    let (head, body, _) = unsafe { bytes.align_to_mut::<u16>() };
+    if head.is_empty() { body } else { &mut [] }
 }
 
 /// As [`as_f32`], to be written.

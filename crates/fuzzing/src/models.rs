@@ -9,7 +9,7 @@ use omma_frame::Size;
 
 use crate::input::Input;
 
-const DTYPES: [DType; 4] = [DType::F32, DType::U8, DType::I32, DType::I64];
+const DTYPES: [DType; 5] = [DType::F32, DType::U8, DType::F16, DType::I32, DType::I64];
 
 /// The look at a model file before any runtime.
 pub fn onnx(bytes: &[u8]) {

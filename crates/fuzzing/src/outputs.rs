@@ -64,7 +64,7 @@ fn tensor(input: &mut Input) -> (Vec<usize>, Data) {
         DType::F32 => Data::F32((0..count).map(|_| value(input)).collect()),
         DType::I64 => Data::I64((0..count).map(|_| i64::from(input.u32() as i32) << (input.byte() & 31)).collect()),
         DType::I32 => Data::I32((0..count).map(|_| input.u32() as i32).collect()),
-        DType::U8 => Data::U8((0..count).map(|_| input.byte()).collect()),
+        DType::U8 | DType::F16 => Data::U8((0..count).map(|_| input.byte()).collect()),
     };
     (shape, data)
 }

@@ -20,15 +20,18 @@ const LIBRARIES: [JpegLibrary; 2] = [JpegLibrary::Turbo, JpegLibrary::Zune];
 fn spec(input: &mut Input) -> PictureSpec {
     let choice = input.byte();
     let bit = |at: u8| choice >> at & 1 == 1;
-    let dtype = if bit(0) { DType::F32 } else { DType::U8 };
-    let scale = if dtype == DType::F32 { 1.0 / 255.0 } else { 1.0 };
+    let dtype = match (bit(0), bit(6)) {
+        (false, _) => DType::U8,
+        (true, false) => DType::F32,
+        (true, true) => DType::F16,
+    };
     PictureSpec {
         size: if bit(1) { Size { width: 32, height: 24 } } else { Size { width: 9, height: 17 } },
         dtype,
         layout: if bit(2) { Layout::Nchw } else { Layout::Nhwc },
         color: [Color::Rgb, Color::Bgr, Color::Gray, Color::Rgb][usize::from(choice >> 3 & 3)],
         resize: if bit(5) { Resize::Stretch } else { Resize::Letterbox { pad: 114 } },
-        scale,
+        scale: dtype.usual_scale(),
         mean: [0.0; 3],
         std: [1.0; 3],
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use omma_engine::infer::backend::{Backend, BackendError, BatchInput, BatchLimit, LoadedModel, Opener, Origin, Reply};
 use omma_engine::picture::PictureSpec;
-use omma_engine::tensor::{BatchTensor, DType, TensorView, Values, as_f32_mut};
+use omma_engine::tensor::{BatchTensor, DType, TensorView, Values, as_f16_bits_mut, as_f32_mut};
 use omma_frame::{CameraIndex, OwnedTensor};
 
 use crate::backend_async::Awaited;
@@ -256,7 +256,7 @@ pub fn origins(count: usize) -> Vec<Origin> {
     (0..count).map(|index| Origin { camera: CameraIndex(index as u32), sequence: index as u64 }).collect()
 }
 
-/// Fills a slot with noise that is the same for the same `picture`: `u8` over its range, `f32` in 0 to 1.
+/// Fills a slot with noise that is the same for the same `picture`: `u8` over its range, others in 0 to 1.
 pub fn paint(slot: &mut [u8], dtype: DType, picture: usize) {
     let mut state = (picture as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut next = || {
@@ -266,6 +266,8 @@ pub fn paint(slot: &mut [u8], dtype: DType, picture: usize) {
         (state >> 32) as u32
     };
     match dtype {
+        // Positive, below 1.
+        DType::F16 => as_f16_bits_mut(slot).fill_with(|| (next() % 0x3c00) as u16),
         DType::F32 => as_f32_mut(slot).fill_with(|| (next() >> 8) as f32 / (1 << 24) as f32),
         _ => slot.fill_with(|| next() as u8),
     }

@@ -22,6 +22,12 @@ pub struct Port<'a> {
 /// A model of one node: `operator` from `inputs` to `outputs`.
 #[must_use]
 pub fn one_node(operator: &str, inputs: &[Port<'_>], outputs: &[Port<'_>]) -> Vec<u8> {
+    node_of("", operator, inputs, outputs)
+}
+
+/// As [`one_node`], with an operator that is not ONNX's own but of a `domain`.
+#[must_use]
+pub fn node_of(domain: &str, operator: &str, inputs: &[Port<'_>], outputs: &[Port<'_>]) -> Vec<u8> {
     let mut node = Vec::new();
     for input in inputs {
         bytes(&mut node, 1, input.name.as_bytes());
@@ -30,6 +36,7 @@ pub fn one_node(operator: &str, inputs: &[Port<'_>], outputs: &[Port<'_>]) -> Ve
         bytes(&mut node, 2, output.name.as_bytes());
     }
     bytes(&mut node, 4, operator.as_bytes());
+    bytes(&mut node, 7, domain.as_bytes());
 
     let mut graph = Vec::new();
     bytes(&mut graph, 1, &node);
@@ -41,12 +48,15 @@ pub fn one_node(operator: &str, inputs: &[Port<'_>], outputs: &[Port<'_>]) -> Ve
         bytes(&mut graph, 12, &port(output));
     }
 
-    let mut opset = Vec::new();
-    number(&mut opset, 2, 17);
     let mut model = Vec::new();
     number(&mut model, 1, 8);
     bytes(&mut model, 7, &graph);
-    bytes(&mut model, 8, &opset);
+    for (domain, version) in [("", 17), (domain, 1)].into_iter().take(if domain.is_empty() { 1 } else { 2 }) {
+        let mut opset = Vec::new();
+        bytes(&mut opset, 1, domain.as_bytes());
+        number(&mut opset, 2, version);
+        bytes(&mut model, 8, &opset);
+    }
     model
 }
 

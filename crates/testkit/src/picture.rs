@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use half::f16;
 use omma_engine::picture::{
     Color, Fit, Layout, PictureDecoder, PictureDecoderFactory, PictureError, PictureSpec, Resize,
 };
-use omma_engine::tensor::{BatchTensor, DType, as_f32};
+use omma_engine::tensor::{BatchTensor, DType, as_f16_bits, as_f32};
 use omma_frame::{Payload, PixelFormat, Size};
 
 use crate::picture_fixtures::{Canvas, JpegKind, encoded, luma};
@@ -101,6 +102,7 @@ impl Bench {
         };
         match self.spec.dtype {
             DType::F32 => as_f32(self.bytes())[at],
+            DType::F16 => f16::from_bits(as_f16_bits(self.bytes())[at]).to_f32(),
             _ => f32::from(self.bytes()[at]),
         }
     }
@@ -130,7 +132,7 @@ fn channels(rgb: [u8; 3], color: Color) -> Vec<f32> {
 
 pub(crate) fn combinations() -> Vec<(DType, Layout, Color)> {
     let mut all = Vec::new();
-    for dtype in [DType::U8, DType::F32] {
+    for dtype in DType::OF_PICTURES {
         for layout in [Layout::Nchw, Layout::Nhwc] {
             all.extend([Color::Rgb, Color::Bgr, Color::Gray].map(|color| (dtype, layout, color)));
         }
@@ -162,7 +164,7 @@ pub fn a_box_lies_where_the_fit_says(open: Open) {
         canvas.fill(from, to, BOX);
         let payload = encoded(&canvas.jpeg(JpegKind::default()));
         for (input, resize) in inputs.iter().flat_map(|&i| resizes.map(|r| (size(i.0, i.1), r))) {
-            // All twelve come up for each original, spread over its inputs.
+            // All come up, spread over originals and inputs.
             for (dtype, layout, color) in [0, 5].map(|step| combinations[(case * 7 + step) % combinations.len()]) {
                 let mut bench = Bench::new(open, plain(input, dtype, layout, color, resize));
                 let context = format!("{width}x{height} in {input:?} {dtype:?} {layout:?} {color:?} {resize:?}");
@@ -229,15 +231,15 @@ pub fn padding_is_the_pad_value_normalised(open: Open) {
                 bench.decode(&payload).expect("a sound picture");
                 for channel in 0..color.channels() {
                     let expected = match dtype {
-                        DType::F32 => (114.0 * scale - mean[channel]) / std[channel],
-                        _ => 114.0,
+                        DType::U8 => 114.0,
+                        _ => (114.0 * scale - mean[channel]) / std[channel],
                     };
                     for (x, y) in
                         (0..input.width as usize).flat_map(|x| (0..input.height as usize).map(move |y| (x, y)))
                     {
                         let inside = (left..right).contains(&x) && (top..bottom).contains(&y);
                         let value = bench.value(x, y, channel);
-                        let is_pad = (value - expected).abs() <= 1e-5;
+                        let is_pad = (value - expected).abs() <= if dtype == DType::F16 { 1e-3 } else { 1e-5 };
                         assert_eq!(
                             is_pad, !inside,
                             "{dtype:?} {layout:?} {color:?} {input:?} at {x}, {y}, {channel}: {value}, pad {expected}"
@@ -321,8 +323,13 @@ pub fn values_are_normalised_per_channel(open: Open) {
         for (i, pixel) in canvas.rgb.chunks_exact(3).enumerate() {
             for (channel, pixel) in channels([pixel[0], pixel[1], pixel[2]], color).into_iter().enumerate() {
                 let value = bench.value(i % 61, i / 61, channel);
-                let back = if dtype == DType::F32 { (value * std[channel] + mean[channel]) / scale } else { value };
-                let tolerance = if color == Color::Gray { 1.0 } else { 0.001 };
+                let back = if dtype == DType::U8 { value } else { (value * std[channel] + mean[channel]) / scale };
+                let tolerance = match (color, dtype) {
+                    (Color::Gray, _) => 1.0,
+                    // Ten bits of a value up to 2.6.
+                    (_, DType::F16) => 0.1,
+                    _ => 0.001,
+                };
                 assert!(
                     (back - pixel).abs() <= tolerance,
                     "{dtype:?} {layout:?} {color:?} pixel {i}: {back}, expected {pixel}"

@@ -22,7 +22,10 @@ pub enum State {
         /// `None`: it is part of omma.
         library: Option<PathBuf>,
         version: String,
+        /// What it computes with.
         providers: Vec<Provider>,
+        /// What it was built with besides, and why that does not start here.
+        failing: Vec<(Provider, String)>,
     },
     /// It is not there, or cannot be loaded, and why; for what is not there, where it was looked for.
     Missing { why: String },
@@ -39,18 +42,19 @@ fn look_for(runtime: Runtime) -> State {
         #[cfg(feature = "openvino")]
         Runtime::OpenVino => match super::openvino::survey() {
             Ok((library, version)) => {
-                State::Present { library: Some(library), version, providers: vec![Provider::Cpu] }
+                State::Present { library: Some(library), version, providers: vec![Provider::Cpu], failing: vec![] }
             }
             Err(refusal) => missing(refusal),
         },
         #[cfg(feature = "onnxruntime")]
         Runtime::OnnxRuntime => match super::onnxruntime::survey() {
-            Ok((library, version, providers)) => State::Present { library: Some(library), version, providers },
+            Ok(there) => there,
             Err(refusal) => missing(refusal),
         },
         #[cfg(feature = "rten")]
         Runtime::Rten => {
-            State::Present { library: None, version: "built in".to_owned(), providers: vec![Provider::Cpu] }
+            let (version, providers) = ("built in".to_owned(), vec![Provider::Cpu]);
+            State::Present { library: None, version, providers, failing: vec![] }
         }
         #[allow(unreachable_patterns)]
         _ => State::Missing { why: "this build was made without it".to_owned() },

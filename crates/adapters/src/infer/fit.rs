@@ -52,8 +52,8 @@ impl PictureInput {
                 input.shape.len()
             ));
         };
-        if !matches!(input.dtype, DType::U8 | DType::F32) {
-            return Err(format!("input {} holds {}, expected u8 or f32", describe(input), input.dtype.name()));
+        if !DType::OF_PICTURES.contains(&input.dtype) {
+            return Err(format!("input {} holds {}, expected u8, f16 or f32", describe(input), input.dtype.name()));
         }
         if [batch, a, b, c].iter().flatten().any(|dim| !(1..=DIM_MAX).contains(dim)) {
             return Err(format!("input {} has a dimension outside of 1 to {DIM_MAX}", describe(input)));
@@ -180,7 +180,7 @@ pub fn guess_spec(info: &ModelInfo, open_size: Option<Size>) -> Option<PictureSp
         layout,
         color: if channels == 1 { Color::Gray } else { Color::Rgb },
         resize: Resize::Letterbox { pad: 114 },
-        scale: if input.info.dtype == DType::F32 { 1.0 / 255.0 } else { 1.0 },
+        scale: input.info.dtype.usual_scale(),
         mean: [0.0; 3],
         std: [1.0; 3],
     })

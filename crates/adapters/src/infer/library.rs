@@ -133,7 +133,18 @@ fn newest(folder: &Path, file: &str) -> Option<PathBuf> {
     entries(folder).filter_map(|(path, name)| Some((suffix(&name)?, path))).max().map(|(_, path)| path)
 }
 
-fn entries(folder: &Path) -> impl Iterator<Item = (PathBuf, String)> {
+/// The folders of Python packages that go with a library: those that it was installed among, and those of the Python
+/// in PATH.
+#[cfg(feature = "onnxruntime")]
+pub(super) fn packages_around(library: &Path) -> Vec<PathBuf> {
+    let among = library.ancestors().skip(1).find(|folder| folder.ends_with("site-packages") || folder.ends_with("dist-packages"));
+    let home = env::var_os("HOME").map(PathBuf::from);
+    let path = env::var_os("PATH").map(|value| env::split_paths(&value).collect::<Vec<_>>()).unwrap_or_default();
+    among.map(Path::to_owned).into_iter().chain(site_packages(&path, home.as_deref())).collect()
+}
+
+/// What a folder holds, with its names; nothing if it cannot be read.
+pub(super) fn entries(folder: &Path) -> impl Iterator<Item = (PathBuf, String)> {
     let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
     names.filter_map(|entry| Some((entry.path(), OsString::into_string(entry.file_name()).ok()?)))
 }

@@ -24,6 +24,7 @@ pub mod open_inference;
 mod openvino;
 #[cfg(feature = "openvino")]
 mod openvino_c;
+mod outputs;
 mod place;
 mod provider;
 pub mod python;

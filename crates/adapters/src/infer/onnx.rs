@@ -12,7 +12,7 @@ use omma_engine::infer::backend::{
     Backend, BackendError, BatchInput, BatchLimit, Device, LoadedModel, ModelInfo, Opener, Origin, Reply,
 };
 use omma_engine::picture::PictureSpec;
-use omma_engine::tensor::{BatchTensor, TensorView};
+use omma_engine::tensor::{BatchTensor, TensorAllocator, TensorView};
 use omma_frame::CameraIndex;
 
 use super::file::{self, FileProblem};
@@ -166,6 +166,8 @@ fn listed(tried: &[Attempt]) -> String {
 /// What a runtime gives for a model that it can load: one instance, and how to make more.
 pub(super) struct Loaded {
     pub(super) info: ModelInfo,
+    /// Where batch tensors lie best, if not on the heap.
+    pub(super) memory: Option<TensorAllocator>,
     pub(super) first: Box<dyn Backend>,
     pub(super) again: Again,
 }
@@ -195,16 +197,13 @@ pub fn open(path: &Path, options: &OnnxOptions) -> Result<OnnxModel, OpenError> 
     let mut absent = Vec::new();
     for &runtime in &candidates {
         let problem = match unpanicked(|| tested(runtime.load(path, options)?)) {
-            Ok(Ok((Loaded { info, first, again }, limitation))) => {
+            Ok(Ok((Loaded { info, memory, first, again }, limitation))) => {
                 let mut choice = choose(runtime, &info, options, &tried, &absent);
                 choice.why.extend(limitation);
                 check_sizes(&info, options).map_err(|problem| OpenError::Options { path: path.into(), problem })?;
-                let device = match options.provider {
-                    Provider::Cpu | Provider::OpenVino => Device::Cpu,
-                    Provider::Cuda | Provider::TensorRt => Device::Accelerator,
-                };
+                let device = if options.provider.is_nvidia() { Device::Accelerator } else { Device::Cpu };
                 let opener = opener(first, again, guess_spec(&info, None), options);
-                let model = LoadedModel::new(info, device, opener);
+                let model = LoadedModel { memory, ..LoadedModel::new(info, device, opener) };
                 return Ok(OnnxModel { model, choice });
             }
             Ok(Err(Refusal::Unfit(problem))) => return Err(OpenError::Unfit { path: path.into(), problem }),
@@ -307,7 +306,7 @@ fn tested(mut loaded: Loaded) -> Result<(Loaded, Option<String>), Refusal> {
             spec.slot_bytes()
         )));
     }
-    let tensor = BatchTensor::new(rows, spec.slot_bytes());
+    let tensor = BatchTensor::within(loaded.memory.as_ref(), rows, spec.slot_bytes());
     let mut run = |count: usize| {
         let origins = vec![Origin { camera: CameraIndex(0), sequence: 0 }; count];
         let mut rows = Rows(Vec::new());

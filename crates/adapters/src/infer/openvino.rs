@@ -17,6 +17,7 @@ use super::fit::{PictureInput, batch_limit};
 use super::library::{self, Wanted};
 use super::onnx::{Loaded, OnnxOptions, Refusal};
 use super::openvino_c::{self as ov, Core, Model, PortInfo, Request, Tensor};
+use super::outputs::{Space, widen};
 
 const LIBRARY: Wanted =
     Wanted { file: "libopenvino_c.so", variable: "OMMA_OPENVINO", cached: "openvino-", package: "openvino/libs" };
@@ -34,7 +35,7 @@ pub(super) fn load(path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal
         Arc::new(Shared { model, input, names: info.outputs.iter().map(|output| output.name.clone()).collect() });
     let first = Box::new(Instance::new(Arc::clone(&shared)).map_err(Refusal::Refused)?);
     let again = move || -> Result<Box<dyn Backend>, String> { Ok(Box::new(Instance::new(Arc::clone(&shared))?)) };
-    Ok(Loaded { info, first, again: Box::new(again) })
+    Ok(Loaded { info, memory: None, first, again: Box::new(again) })
 }
 
 /// Loads the library, once per process, with the same rules as ONNX Runtime's.
@@ -94,8 +95,8 @@ impl Parsed {
         }
         let c_path = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
         let model = core.read(&c_path)?;
-        let inputs = tensors(model.inputs()?, "input")?;
-        let outputs = tensors(model.outputs()?, "output")?;
+        let inputs = tensors(model.inputs()?, "input", input_dtype)?;
+        let outputs = tensors(model.outputs()?, "output", output_dtype)?;
         let version = ov::version()?;
         let runtime = format!("openvino {} on the CPU", version.split('-').next().unwrap_or_default());
         let info = ModelInfo { runtime, batch: batch_limit(&inputs), inputs, outputs };
@@ -103,24 +104,33 @@ impl Parsed {
     }
 }
 
-fn tensors(ports: Vec<PortInfo>, side: &str) -> Result<Vec<TensorInfo>, String> {
+fn tensors(ports: Vec<PortInfo>, side: &str, dtype: fn(Element) -> Option<DType>) -> Result<Vec<TensorInfo>, String> {
     ports
         .into_iter()
         .map(|PortInfo { name, element, dims }| {
             let dtype = dtype(element)
-                .ok_or_else(|| format!("{side} `{name}` holds {element:?}, expected u8, f32, i32 or i64"))?;
+                .ok_or_else(|| format!("{side} `{name}` holds {element:?}, expected u8, f16, f32, i32 or i64"))?;
             Ok(TensorInfo { name, dtype, shape: dims })
         })
         .collect()
 }
 
-fn dtype(element: Element) -> Option<DType> {
+fn input_dtype(element: Element) -> Option<DType> {
     match element {
         Element::U8 => Some(DType::U8),
+        Element::F16 => Some(DType::F16),
         Element::F32 => Some(DType::F32),
         Element::I32 => Some(DType::I32),
         Element::I64 => Some(DType::I64),
         _ => None,
+    }
+}
+
+/// What the engine sees of an output.
+fn output_dtype(element: Element) -> Option<DType> {
+    match input_dtype(element) {
+        Some(DType::F16) => Some(DType::F32),
+        other => other,
     }
 }
 
@@ -133,33 +143,38 @@ struct Shared {
 struct Instance {
     request: Request,
     shared: Arc<Shared>,
-    /// The shapes of the last outputs; kept so that a batch reuses them.
-    shapes: Vec<Vec<usize>>,
+    /// Of each output, kept so that a batch reuses it.
+    outputs: Vec<Space>,
 }
 
 impl Instance {
     fn new(shared: Arc<Shared>) -> Result<Self, String> {
         // The request keeps what it needs of the compiled model.
         let request = shared.model.core.compile(&shared.model.model, DEVICE)?.request()?;
-        let shapes = vec![Vec::new(); shared.names.len()];
-        Ok(Self { request, shared, shapes })
+        let outputs = shared.names.iter().map(|_| Space::default()).collect();
+        Ok(Self { request, shared, outputs })
     }
 }
 
 impl Backend for Instance {
     fn infer(&mut self, batch: BatchInput<'_>, reply: &mut dyn Reply) -> Result<(), BackendError> {
         let request = self.shared.input.request(&batch)?;
-        let element = if request.dtype == DType::U8 { Element::U8 } else { Element::F32 };
+        let element = match request.dtype {
+            DType::U8 => Element::U8,
+            DType::F16 => Element::F16,
+            _ => Element::F32,
+        };
         // SAFETY: `request` checked that the bytes are those of the shape, and the batch outlives the call.
         unsafe { self.request.run(element, request.shape, request.bytes.as_ptr()) }.map_err(BackendError::batch)?;
-        let outputs: Vec<Tensor> = (0..self.shapes.len())
+        let outputs: Vec<Tensor> = (0..self.outputs.len())
             .map(|index| self.request.output(index))
             .collect::<Result<_, _>>()
             .map_err(BackendError::batch)?;
         let mut views = Vec::with_capacity(outputs.len());
-        for ((tensor, shape), name) in outputs.iter().zip(&mut self.shapes).zip(&self.shared.names) {
+        for ((tensor, space), name) in outputs.iter().zip(&mut self.outputs).zip(&self.shared.names) {
+            let Space { shape, widened } = space;
             tensor.shape(shape).map_err(BackendError::batch)?;
-            let values = values(tensor).map_err(BackendError::batch)?;
+            let values = values(tensor, widened).map_err(BackendError::batch)?;
             views.push(TensorView { name, shape: shape.as_slice(), values });
         }
         reply.outputs(&views);
@@ -167,7 +182,8 @@ impl Backend for Instance {
     }
 }
 
-fn values(tensor: &Tensor) -> Result<Values<'_>, String> {
+/// The values where they lie, or in `widened`.
+fn values<'a>(tensor: &'a Tensor, widened: &'a mut Vec<f32>) -> Result<Values<'a>, String> {
     // SAFETY: each type is the one that the tensor says it holds.
     unsafe {
         match tensor.element()? {
@@ -175,7 +191,8 @@ fn values(tensor: &Tensor) -> Result<Values<'_>, String> {
             Element::F32 => tensor.values().map(Values::F32),
             Element::I32 => tensor.values().map(Values::I32),
             Element::I64 => tensor.values().map(Values::I64),
-            other => Err(format!("an output holds {other:?}, expected u8, f32, i32 or i64")),
+            Element::F16 => tensor.values().map(|halves| Values::F32(widen(halves, widened))),
+            other => Err(format!("an output holds {other:?}, expected u8, f16, f32, i32 or i64")),
         }
     }
 }

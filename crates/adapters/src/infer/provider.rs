@@ -29,17 +29,23 @@ impl Provider {
         }
     }
 
+    /// Whether it computes on a GPU of NVIDIA's.
+    #[must_use]
+    pub const fn is_nvidia(self) -> bool {
+        matches!(self, Self::Cuda | Self::TensorRt)
+    }
+
     /// How a person gets a library that has it.
     #[must_use]
     pub const fn install(self) -> &'static str {
         match self {
             Self::Cpu => "every library has it",
             Self::Cuda => {
-                "`pip install onnxruntime-gpu` (with NVIDIA's driver, CUDA and cuDNN beside it) and OMMA_ONNXRUNTIME=the folder \
+                "`pip install onnxruntime-gpu[cuda,cudnn]` (with NVIDIA's driver on the machine) and OMMA_ONNXRUNTIME=the folder \
                  onnxruntime/capi that it installs"
             }
             Self::TensorRt => {
-                "`pip install onnxruntime-gpu tensorrt` (with NVIDIA's driver and CUDA beside it) and OMMA_ONNXRUNTIME=the folder \
+                "`pip install onnxruntime-gpu[cuda,cudnn] tensorrt` (with NVIDIA's driver on the machine) and OMMA_ONNXRUNTIME=the folder \
                  onnxruntime/capi that it installs"
             }
             Self::OpenVino => {

@@ -30,7 +30,7 @@ pub(super) fn load(path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal
         let shared = Arc::clone(&shared);
         move || -> Result<Box<dyn Backend>, String> { Ok(Box::new(Instance::new(Arc::clone(&shared)))) }
     };
-    Ok(Loaded { info, first: Box::new(Instance::new(shared)), again: Box::new(again) })
+    Ok(Loaded { info, memory: None, first: Box::new(Instance::new(shared)), again: Box::new(again) })
 }
 
 fn read(path: &Path) -> Result<Model, String> {

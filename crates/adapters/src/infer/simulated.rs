@@ -9,14 +9,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use half::slice::HalfBitsSliceExt as _;
 use omma_engine::infer::backend::{
     Answer, AsyncBackend, Backend, BackendError, BatchInput, BatchLimit, Device, LoadedModel, ModelInfo, Opener,
     OwnedBatch, Reply, TensorInfo,
 };
 use omma_engine::picture::{Layout, PictureSpec};
-use omma_engine::tensor::{DType, TensorView, Values, as_f32};
+use omma_engine::tensor::{DType, TensorView, Values, as_f16_bits, as_f32};
 
 use super::fit::PictureInput;
+use super::outputs::widen;
 
 /// What a simulated batch of `n` costs: `base + per_item * n`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +63,13 @@ pub fn simulated(spec: &PictureSpec, cost: Cost, batch_max: usize) -> LoadedMode
 pub fn identity(spec: &PictureSpec) -> LoadedModel {
     let mut info = info("identity", spec, BatchLimit::UpTo(usize::MAX));
     for (output, input) in info.outputs.iter_mut().zip(&info.inputs) {
-        *output = TensorInfo { name: SAME.into(), ..input.clone() };
+        let dtype = if input.dtype == DType::F16 { DType::F32 } else { input.dtype };
+        *output = TensorInfo { name: SAME.into(), dtype, ..input.clone() };
     }
     let input = PictureInput::of(&info);
     let opener = Opener::Blocking(Box::new(move |_instance| {
         let input = input.clone().map_err(BackendError::batch)?;
-        Ok(Box::new(Same { input }) as Box<dyn Backend>)
+        Ok(Box::new(Same { input, widened: Vec::new() }) as Box<dyn Backend>)
     }));
     LoadedModel::new(info, Device::Cpu, opener)
 }
@@ -75,6 +78,8 @@ const SAME: &str = "output";
 
 struct Same {
     input: PictureInput,
+    /// Half floats as full ones.
+    widened: Vec<f32>,
 }
 
 impl Backend for Same {
@@ -82,6 +87,7 @@ impl Backend for Same {
         let request = self.input.request(&batch)?;
         let values = match request.dtype {
             DType::F32 => Values::F32(as_f32(request.bytes)),
+            DType::F16 => Values::F32(widen(as_f16_bits(request.bytes).reinterpret_cast(), &mut self.widened)),
             _ => Values::U8(request.bytes),
         };
         reply.outputs(&[TensorView { name: SAME, shape: &request.shape, values }]);

@@ -30,7 +30,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 /// Why a model's input can take no pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SpecError {
-    /// Pictures are decoded to `u8` or `f32`.
+    /// Pictures are decoded to `u8`, `f16` or `f32`.
     DType(DType),
     /// A side is zero, or longer than 65,535.
     Size(Size),
@@ -40,7 +40,7 @@ pub enum SpecError {
 
 impl SpecError {
     pub(super) fn check(spec: &PictureSpec) -> Result<(), Self> {
-        if !matches!(spec.dtype, DType::U8 | DType::F32) {
+        if !DType::OF_PICTURES.contains(&spec.dtype) {
             return Err(Self::DType(spec.dtype));
         }
         let sides = 1..=super::limits::SIDE_MAX;
@@ -52,7 +52,7 @@ impl SpecError {
             let ends = [0.0, 255.0].map(|pixel: f32| (pixel * spec.scale - mean) / std);
             ends.iter().all(|value| value.is_finite()) && (spec.scale / std).is_finite() && (mean / std).is_finite()
         });
-        if spec.dtype == DType::F32 && !finite {
+        if spec.dtype != DType::U8 && !finite {
             return Err(Self::Normalisation { scale: spec.scale, mean: spec.mean, std: spec.std });
         }
         Ok(())
@@ -63,7 +63,7 @@ impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DType(dtype) => {
-                write!(f, "the model's input has elements of type {}, expected u8 or f32 for pictures", dtype.name())
+                write!(f, "the model's input has elements of type {}, expected u8, f16 or f32 for pictures", dtype.name())
             }
             Self::Size(size) => write!(
                 f,

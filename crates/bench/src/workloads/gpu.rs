@@ -23,7 +23,8 @@ use omma_engine::tensor::BatchTensor;
 use omma_frame::Payload;
 use serde::Deserialize;
 
-use super::{Options, model};
+use super::Options;
+use super::model::{self, Detector};
 use crate::figures::Figures;
 use crate::gpu::{GpuUse, GpuWatch};
 use crate::load::{Load, Pictures, rest};
@@ -31,7 +32,7 @@ use crate::rig::{Blind, Rig, picture_spec};
 use crate::usage::Usage;
 
 const FOLDER: &str = "models/torch_detector";
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 /// Enough for batches to be full.
 const CAMERAS: usize = 1000;
 /// Worker processes, and the names of their figures.
@@ -42,7 +43,7 @@ const WORKERS: [(usize, &str, &str, &str); 3] = [
 ];
 /// More workers are taken for the other figures if they are faster by this: each keeps a core busy.
 const WORTH_MORE_WORKERS: f64 = 1.03;
-const WARM_UP: Duration = Duration::from_secs(1);
+pub const WARM_UP: Duration = Duration::from_secs(1);
 const LOAD_MAX: Duration = Duration::from_secs(120);
 
 pub fn run(options: &Options) -> Result<Figures, String> {
@@ -51,7 +52,7 @@ pub fn run(options: &Options) -> Result<Figures, String> {
     let mut best: (f64, usize, Vec<Span>) = (0.0, 1, vec![]);
     for (workers, ours, bare, ratio) in WORKERS {
         let yardstick = bare_loop(options, workers, false)?;
-        let spans = through_engine(options, in_python(options)?, workers, None, &pictures)?;
+        let spans = through_engine(options, torch(in_python(options)?)?, workers, None, &pictures)?;
         for (span, bare_per_s) in spans.iter().zip(&yardstick) {
             figures.add(ours, "1/s", span.per_s);
             figures.add(bare, "1/s", *bare_per_s);
@@ -73,17 +74,17 @@ pub fn run(options: &Options) -> Result<Figures, String> {
         figures.add("pictures_on_gpu_frames_per_s", "1/s", per_s);
     }
     let decoders = picture::factory(picture_spec(), PictureLimits::default()).map_err(|error| error.to_string())?;
-    for span in through_engine(options, in_python(options)?, workers, Some(Arc::clone(&decoders)), &pictures)? {
+    for span in through_engine(options, torch(in_python(options)?)?, workers, Some(Arc::clone(&decoders)), &pictures)? {
         figures.add("frames_per_s_with_decode", "1/s", span.per_s);
         figures.add("gpu_busy_percent_with_decode", "%", span.gpu.busy_percent);
         figures.add("cpu_us_per_frame_with_decode", "us", span.cpu_us);
     }
-    for per_s in decoding_alone(options, &*decoders, &pictures) {
+    for per_s in decoding_alone(options, &*decoders, picture_spec().slot_bytes(), &pictures) {
         figures.add("decoding_alone_frames_per_s", "1/s", per_s);
     }
     if let Some(server) = &options.triton {
         let (model, instances) = in_triton(server)?;
-        for span in through_engine(options, model, instances, None, &pictures)? {
+        for span in through_engine(options, torch(model)?, instances, None, &pictures)? {
             figures.add("triton_frames_per_s", "1/s", span.per_s);
             figures.add("triton_gpu_busy_percent", "%", span.gpu.busy_percent);
             figures.add("triton_cpu_us_per_frame", "us", span.cpu_us);
@@ -94,7 +95,7 @@ pub fn run(options: &Options) -> Result<Figures, String> {
 }
 
 /// How many spans are measured, and how long each is.
-fn spans(options: &Options) -> (usize, Duration) {
+pub fn spans(options: &Options) -> (usize, Duration) {
     (options.runs(), Duration::from_secs(if options.quick { 1 } else { 2 }))
 }
 
@@ -124,21 +125,28 @@ fn in_triton(server: &str) -> Result<(LoadedModel, usize), String> {
     Ok((opened.model, opened.instances))
 }
 
-struct Span {
-    per_s: f64,
-    gpu: GpuUse,
+pub struct Span {
+    pub per_s: f64,
+    pub gpu: GpuUse,
     /// Of omma's own process.
-    cpu_us: f64,
+    pub cpu_us: f64,
 }
 
-fn through_engine(
+fn torch(model: LoadedModel) -> Result<Detector, String> {
+    let spec = picture_spec();
+    let outputs = guess(&model.info.outputs, spec.size, None)?.plan.factory(spec.size);
+    Ok(Detector { loaded: model, spec, outputs })
+}
+
+/// Batches of [`BATCH`] through an engine, span by span; decoded from `pictures` if there are decoders.
+pub fn through_engine(
     options: &Options,
-    model: LoadedModel,
+    detector: Detector,
     instances: usize,
     decoders: Option<Arc<dyn PictureDecoderFactory>>,
     pictures: &Pictures,
 ) -> Result<Vec<Span>, String> {
-    let outputs = guess(&model.info.outputs, picture_spec().size, None)?.plan.factory(picture_spec().size);
+    let Detector { loaded, spec, outputs } = detector;
     let rig = Rig {
         cameras: CAMERAS,
         delivery: Delivery::Every,
@@ -148,8 +156,8 @@ fn through_engine(
         mode: Mode::Auto,
         instances: Some(instances),
         batch: BatchPlan { size: BATCH, size_max: BATCH, ..BatchPlan::default() },
-        spec: picture_spec(),
-        model,
+        spec,
+        model: loaded,
         pictures: decoders.unwrap_or_else(|| Arc::new(Blind)),
         outputs,
     };
@@ -196,8 +204,13 @@ fn bare_loop(options: &Options, processes: usize, on_gpu: bool) -> Result<Vec<f6
     Ok(said.frames_per_s)
 }
 
-/// What all cores decode when they do nothing else.
-fn decoding_alone(options: &Options, decoders: &dyn PictureDecoderFactory, pictures: &Pictures) -> Vec<f64> {
+/// Pictures that all cores decode in a second when they do nothing else, span by span.
+pub fn decoding_alone(
+    options: &Options,
+    decoders: &dyn PictureDecoderFactory,
+    slot_bytes: usize,
+    pictures: &Pictures,
+) -> Vec<f64> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (frames, running) = (AtomicU64::new(0), AtomicBool::new(true));
     let (count, length) = spans(options);
@@ -206,7 +219,7 @@ fn decoding_alone(options: &Options, decoders: &dyn PictureDecoderFactory, pictu
             let (frames, running) = (&frames, &running);
             scope.spawn(move || {
                 let mut decoder = decoders.open();
-                let mut tensor = BatchTensor::new(1, picture_spec().slot_bytes());
+                let mut tensor = BatchTensor::new(1, slot_bytes);
                 for index in number.. {
                     let payload = Payload::Encoded(pictures[index % pictures.len()].clone());
                     if !running.load(Ordering::Relaxed) || decoder.decode(&payload, tensor.slot_mut(0)).is_err() {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use omma_adapters::infer::OnnxOptions;
 use omma_adapters::picture::{self, PictureLimits};
 use omma_engine::cameras::{Camera, Delivery};
 use omma_engine::clock::SystemClock;
@@ -61,7 +62,7 @@ fn measure(
     per_s: f64,
     span: Duration,
 ) -> Result<Vec<[f64; 4]>, String> {
-    let Detector { loaded, spec, outputs } = model::detector(options)?;
+    let Detector { loaded, spec, outputs } = model::detector(options, &OnnxOptions::default())?;
     let pictures_in = picture::factory(spec.clone(), PictureLimits::default()).map_err(|error| error.to_string())?;
     let rig = Rig {
         cameras: 64,

@@ -6,6 +6,7 @@ mod decode;
 mod direct;
 mod engine;
 mod gpu;
+mod gpu_onnx;
 mod handles;
 mod latency;
 mod model;
@@ -66,6 +67,8 @@ pub enum Name {
     RedisSoak,
     /// A PyTorch detector on a GPU, in Python workers and in a Triton.
     Gpu,
+    /// An ONNX detector on a GPU, by ONNX Runtime's CUDA and TensorRT, against the bare session.
+    GpuOnnx,
     /// omma's batcher in front of a real Triton against Triton's own dynamic batcher.
     TritonBatching,
     /// Batches in memory shared with a real Triton against a client with nothing around it.
@@ -93,6 +96,7 @@ impl Name {
             Self::Decode => "decode",
             Self::RedisSoak => "redis-soak",
             Self::Gpu => "gpu",
+            Self::GpuOnnx => "gpu-onnx",
             Self::TritonBatching => "triton-batching",
             Self::TritonTransport => "triton-transport",
         }
@@ -141,6 +145,7 @@ pub fn run(name: Name, options: &Options) -> Result<Figures, String> {
         Name::Decode => decode::run(options),
         Name::RedisSoak => redis_soak::run(options),
         Name::Gpu => gpu::run(options),
+        Name::GpuOnnx => gpu_onnx::run(options),
         Name::TritonBatching => triton_batching::run(options),
         Name::TritonTransport => triton_transport::run(options),
     }

@@ -28,8 +28,8 @@ pub struct Detector {
     pub outputs: Arc<dyn OutputDecoderFactory>,
 }
 
-/// Opens the workload's model on the best runtime there is.
-pub fn detector(options: &Options) -> Result<Detector, String> {
+/// Opens the workload's model, on the best runtime there is or the one that is asked for.
+pub fn detector(options: &Options, onnx: &OnnxOptions) -> Result<Detector, String> {
     let path = &options.model;
     if !path.exists() {
         return Err(format!(
@@ -38,7 +38,7 @@ pub fn detector(options: &Options) -> Result<Detector, String> {
             path.display()
         ));
     }
-    let opened = open(path, &OnnxOptions::default()).map_err(|error| error.to_string())?;
+    let opened = open(path, onnx).map_err(|error| error.to_string())?;
     let loaded = opened.model;
     let spec = guess_spec(&loaded.info, None).ok_or_else(|| format!("{} takes no pictures", path.display()))?;
     let outputs = guess(&loaded.info.outputs, spec.size, None)?.plan.factory(spec.size);
@@ -63,6 +63,7 @@ pub fn run(options: &Options) -> Result<Figures, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let pictures = pictures(640, 480)?;
     let span = options.span();
+    let in_process = || detector(options, &OnnxOptions::default());
     let mut figures = Figures::default();
     for _ in 0..options.runs() {
         for (decoding, ratio, ours, bare) in [
@@ -70,9 +71,9 @@ pub fn run(options: &Options) -> Result<Figures, String> {
             (true, "ratio_with_decode", "frames_per_s_with_decode", "runtime_and_decode_frames_per_s"),
         ] {
             // The yardstick before and after, so that a machine that drifts does not decide the ratio.
-            let before = bare_loop(options, threads, decoding.then_some(&pictures), span / 2)?;
+            let before = bare_loop(&in_process()?, threads, 1, decoding.then_some(&pictures), span / 2)?;
             let through = through_engine(options, threads, decoding, &pictures, span)?;
-            let after = bare_loop(options, threads, decoding.then_some(&pictures), span / 2)?;
+            let after = bare_loop(&in_process()?, threads, 1, decoding.then_some(&pictures), span / 2)?;
             let yardstick = f64::midpoint(before, after);
             figures.add(ratio, "1", through / yardstick);
             figures.add(ours, "1/s", through);
@@ -97,7 +98,7 @@ fn through_engine(
     pictures: &Pictures,
     span: Duration,
 ) -> Result<f64, String> {
-    let Detector { loaded, spec, outputs } = detector(options)?;
+    let Detector { loaded, spec, outputs } = detector(options, &OnnxOptions::default())?;
     let decoders: Arc<dyn PictureDecoderFactory> = if decoding {
         picture::factory(spec.clone(), PictureLimits::default()).map_err(|error| error.to_string())?
     } else {
@@ -130,10 +131,16 @@ fn through_engine(
     Ok(per_s)
 }
 
-/// The runtime with nothing around it: each thread runs its own instance on its own tensor, decoding before each run
-/// if pictures are given.
-fn bare_loop(options: &Options, threads: usize, pictures: Option<&Pictures>, span: Duration) -> Result<f64, String> {
-    let Detector { loaded, spec, .. } = detector(options)?;
+/// Frames per second of the runtime with nothing around it: each thread runs batches on its own instance and its own
+/// tensor, decoding into it before each run if pictures are given.
+pub fn bare_loop(
+    detector: &Detector,
+    threads: usize,
+    batch: usize,
+    pictures: Option<&Pictures>,
+    span: Duration,
+) -> Result<f64, String> {
+    let Detector { loaded, spec, .. } = detector;
     let Opener::Blocking(open) = &loaded.opener else { return Err("the runtime does not block".to_owned()) };
     let decoders = picture::factory(spec.clone(), PictureLimits::default()).map_err(|error| error.to_string())?;
     let (frames, running) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -141,19 +148,20 @@ fn bare_loop(options: &Options, threads: usize, pictures: Option<&Pictures>, spa
     let (mut elapsed, mut counted) = (Duration::ZERO, 0);
     std::thread::scope(|scope| {
         for number in 0..threads {
-            let (spec, decoders, frames, running, ready) = (&spec, &decoders, &frames, &running, &ready);
+            let (decoders, frames, running, ready) = (&decoders, &frames, &running, &ready);
             scope.spawn(move || {
                 let mut decoder = decoders.open();
-                let mut tensor = BatchTensor::new(1, spec.slot_bytes());
+                let mut tensor = BatchTensor::within(loaded.memory.as_ref(), batch, spec.slot_bytes());
                 let Ok(mut backend) = open(number) else {
                     ready.wait();
                     return;
                 };
-                let origins = [Origin { camera: CameraIndex(0), sequence: 0 }];
+                let origins = vec![Origin { camera: CameraIndex(0), sequence: 0 }; batch];
                 let mut once = |index: usize| {
-                    if let Some(pictures) = pictures {
-                        let payload = Payload::Encoded(pictures[index % pictures.len()].clone());
-                        if decoder.decode(&payload, tensor.slot_mut(0)).is_err() {
+                    for (at, slot) in tensor.slots_mut().enumerate() {
+                        let Some(pictures) = pictures else { break };
+                        let payload = Payload::Encoded(pictures[(index + at) % pictures.len()].clone());
+                        if decoder.decode(&payload, slot).is_err() {
                             return false;
                         }
                     }
@@ -167,7 +175,7 @@ fn bare_loop(options: &Options, threads: usize, pictures: Option<&Pictures>, spa
                     if !running.load(Ordering::Acquire) || !once(index) {
                         return;
                     }
-                    frames.fetch_add(1, Ordering::Relaxed);
+                    frames.fetch_add(batch as u64, Ordering::Relaxed);
                 }
             });
         }

@@ -36,17 +36,19 @@ pub(super) fn open(model: &ModelConfig, python: &PythonConfig, limits: PictureLi
     Ok(opened)
 }
 
+/// What a word that the class says stands for.
+fn word<T: Copy>(name: &str, said: Option<&str>, known: &[(&str, T)]) -> Result<Option<T>, String> {
+    let Some(said) = said else { return Ok(None) };
+    known.iter().find(|(word, _)| *word == said).map(|(_, meaning)| Some(*meaning)).ok_or_else(|| {
+        let words: Vec<_> = known.iter().map(|(word, _)| *word).collect();
+        format!("its input has {name} = {said:?}, expected {}", words.join(" or "))
+    })
+}
+
 /// What is configured, completed by what the class says; whether the two agree is looked at later.
 fn picture(model: &ModelConfig, declared: &Declared) -> Result<PictureSpec, String> {
-    let word = |name: &str, said: &Option<String>, known: &[&str]| match said.as_deref() {
-        Some(said) if !known.contains(&said) => {
-            Err(format!("its input has {name} = {said:?}, expected {}", known.join(" or ")))
-        }
-        said => Ok(said.map(|said| said == known[0])),
-    };
-    let dtype = word("dtype", &declared.dtype, &["u8", "f32"])?.map(|u8| if u8 { DType::U8 } else { DType::F32 });
-    let layout =
-        word("layout", &declared.layout, &["nchw", "nhwc"])?.map(|nchw| if nchw { Layout::Nchw } else { Layout::Nhwc });
+    let dtype = word("dtype", declared.dtype.as_deref(), &DType::OF_PICTURES.map(|dtype| (dtype.name(), dtype)))?;
+    let layout = word("layout", declared.layout.as_deref(), &[("nchw", Layout::Nchw), ("nhwc", Layout::Nhwc)])?;
     let color = match declared.channels {
         None => None,
         Some(1) => Some(Color::Gray),

@@ -17,7 +17,7 @@ pub struct ModelsArgs {
 pub enum ModelsCommand {
     /// Say what a model file takes and gives, how its outputs would be read, and how to configure it
     Inspect(InspectArgs),
-    /// Run a model file on each runtime, with several threads and batch sizes, and recommend settings
+    /// Run a model file on each runtime and provider, with several threads and batch sizes, and recommend settings
     Bench(BenchArgs),
     /// Say which runtimes and providers are on this machine, and how to get those that are not
     Doctor(DoctorArgs),
@@ -41,7 +41,7 @@ pub struct InspectArgs {
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  omma models bench yolov8n.onnx                  every runtime that is here, batches of 1, 4 and 16
+  omma models bench yolov8n.onnx                  every runtime and provider that is here
   omma models bench yolov8n.onnx --batch 1,8,32 --seconds 3
   omma models bench yolov8n.onnx --json | jq .best
 
@@ -51,8 +51,8 @@ pub struct BenchArgs {
     /// The ONNX file, or a folder of numbered versions
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Batch sizes, at most 8 of them
-    #[arg(long, value_name = "N,N", value_delimiter = ',', num_args = 1..=8, default_value = "1,4,16",
+    /// Batch sizes, at most 8 of them [default: 1,4,16, on a GPU 1,16,64]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', num_args = 1..=8,
           value_parser = RangedU64ValueParser::<u64>::new().range(1..=1024))]
     pub batch: Vec<u64>,
     /// How long each combination is measured

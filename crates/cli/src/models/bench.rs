@@ -1,16 +1,18 @@
-//! `omma models bench`: a model alone on each runtime, thread count and batch size, side by side, and what to set.
+//! `omma models bench`: a model alone on each runtime, provider, thread count and batch size, side by side, and what to
+//! set.
 //!
-//! Each combination runs on as many instances as fill the cores, each on a thread of its own with a tensor of its own, as
-//! the engine runs them.
+//! Each combination runs on as many instances as fill the cores, or on one and two that share a GPU, each on a thread of
+//! its own with a tensor of its own where the engine would have it.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use omma_adapters::infer::{self, OnnxOptions, Runtime, State};
-use omma_engine::infer::backend::{Backend, BatchInput, OpenInstance, Opener, Origin, Reply};
+use omma_adapters::infer::{self, OnnxOptions, Provider, Runtime, State};
+use omma_engine::infer::backend::{Backend, BatchInput, LoadedModel, OpenInstance, Opener, Origin, Reply};
 use omma_engine::picture::PictureSpec;
-use omma_engine::tensor::{BatchTensor, DType, TensorView, as_f32_mut};
+use omma_engine::tensor::{BatchTensor, DType, TensorAllocator, TensorView, as_f16_bits_mut, as_f32_mut};
 use omma_frame::CameraIndex;
 use serde_json::{Value, json};
 
@@ -25,9 +27,32 @@ use crate::usage;
 const TIMES_MAX: usize = 100_000;
 const WARM_BATCHES: usize = 2;
 
+/// On a GPU a second instance copies its pictures while the first one computes; more wait for each other.
+const GPU_INSTANCES: [usize; 2] = [1, 2];
+/// Batch sizes that are tried unless the command line names others.
+const BATCHES: [u64; 3] = [1, 4, 16];
+const GPU_BATCHES: [u64; 3] = [1, 16, 64];
+
+/// What computes a batch.
+#[derive(Clone, Copy)]
+struct On {
+    runtime: Runtime,
+    provider: Provider,
+}
+
+impl fmt::Display for On {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.provider {
+            Provider::Cpu => self.runtime.to_string(),
+            provider => format!("{} {provider}", self.runtime),
+        };
+        f.pad(&text)
+    }
+}
+
 /// What was measured of one combination.
 struct Figures {
-    runtime: Runtime,
+    on: On,
     threads: usize,
     instances: usize,
     batch: usize,
@@ -38,7 +63,7 @@ struct Figures {
 
 /// A runtime, or a combination, that does not do.
 struct Problem {
-    runtime: Runtime,
+    on: On,
     text: String,
 }
 
@@ -51,21 +76,28 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     }
     let (mut measured, mut problems) = (Vec::new(), Vec::new());
     for found in infer::survey() {
+        let runtime = found.runtime;
         match found.state {
-            State::Present { .. } => {
-                measure(&located.file, found.runtime, cores, args, span, &mut measured, &mut problems);
+            State::Present { providers, failing, .. } => {
+                let failed = |(provider, text)| Problem { on: On { runtime, provider }, text };
+                problems.extend(failing.into_iter().map(failed));
+                for provider in providers {
+                    measure(&located.file, On { runtime, provider }, cores, args, span, &mut measured, &mut problems);
+                }
             }
-            State::Missing { why } => problems.push(Problem { runtime: found.runtime, text: why }),
+            State::Missing { why } => problems.push(Problem { on: On { runtime, provider: Provider::Cpu }, text: why }),
         }
     }
     let Some(best) = measured.iter().max_by(|a, b| a.frames_per_s.total_cmp(&b.frames_per_s)) else {
         let said: Vec<String> =
-            problems.iter().map(|problem| format!("\n  {}: {}", problem.runtime, problem.text)).collect();
+            problems.iter().map(|problem| format!("\n  {}: {}", problem.on, problem.text)).collect();
         return Err(Failure::usage(format!("{}: nothing runs it here{}", located.file.display(), said.concat())));
     };
     let quickest = measured.iter().min_by_key(|figures| figures.p50).unwrap_or(best);
     if args.json {
-        let problem = |problem: &Problem| json!({ "runtime": problem.runtime.name(), "problem": problem.text });
+        let problem = |Problem { on, text }: &Problem| {
+            json!({ "runtime": on.runtime.name(), "provider": on.provider.name(), "problem": text })
+        };
         say::json(&json!({
             "file": located.file,
             "cores": cores,
@@ -77,8 +109,8 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
         }));
         return Ok(Exit::Done);
     }
-    for Problem { runtime, text } in &problems {
-        say::out(&format!("{:<12} not measured: {text}", runtime.name()));
+    for Problem { on, text } in &problems {
+        say::out(&format!("{on:<20} not measured: {text}"));
     }
     say::out(&format!("\nmost frames: {}\n{}", sentence(best), settings(best)));
     if !std::ptr::eq(best, quickest) {
@@ -87,13 +119,12 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-const HEAD: &str = "runtime      instances x threads   batch    frames/s         p50         p99";
+const HEAD: &str = "runtime              instances x threads   batch    frames/s         p50         p99";
 
 fn row(figures: &Figures) -> String {
-    let Figures { runtime, threads, instances, batch, frames_per_s, p50, p99 } = figures;
+    let Figures { on, threads, instances, batch, frames_per_s, p50, p99 } = figures;
     format!(
-        "{:<12} {instances:>9} x {threads:<7} {batch:>7} {:>11} {:>11} {:>11}",
-        runtime.name(),
+        "{on:<20} {instances:>9} x {threads:<7} {batch:>7} {:>11} {:>11} {:>11}",
         human::rate(*frames_per_s),
         human::time(*p50),
         human::time(*p99)
@@ -111,16 +142,22 @@ fn sentence(figures: &Figures) -> String {
 
 /// What brings a combination about, for a `[[models]]` entry.
 fn settings(figures: &Figures) -> String {
+    let Figures { on, instances, threads, batch, .. } = figures;
+    let provider = match on.provider {
+        Provider::Cpu => String::new(),
+        provider => format!("provider = \"{provider}\"\n"),
+    };
     format!(
-        "runtime = \"{}\"\ninstances = {}\nthreads_per_instance = {}\nbatch_size = {}",
-        figures.runtime, figures.instances, figures.threads, figures.batch
+        "runtime = \"{}\"\n{provider}instances = {instances}\nthreads_per_instance = {threads}\nbatch_size = {batch}",
+        on.runtime
     )
 }
 
 fn object(figures: &Figures) -> Value {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     json!({
-        "runtime": figures.runtime.name(),
+        "runtime": figures.on.runtime.name(),
+        "provider": figures.on.provider.name(),
         "instances": figures.instances,
         "threads_per_instance": figures.threads,
         "batch": figures.batch,
@@ -130,21 +167,31 @@ fn object(figures: &Figures) -> Value {
     })
 }
 
-/// All combinations on one runtime: an instance for each core, and one instance over all of them.
+/// All combinations on one runtime: an instance for each core, and one instance over all of them; on a GPU, one instance
+/// and two.
 fn measure(
     file: &Path,
-    runtime: Runtime,
+    on: On,
     cores: usize,
     args: &BenchArgs,
     span: Duration,
     measured: &mut Vec<Figures>,
     problems: &mut Vec<Problem>,
 ) {
-    let mut ways = vec![1, cores];
+    let (mut ways, usual): (Vec<(usize, usize)>, _) = if on.provider.is_nvidia() {
+        (GPU_INSTANCES.map(|instances| (instances, 1)).to_vec(), GPU_BATCHES)
+    } else {
+        ([1, cores].map(|threads| ((cores / threads).max(1), threads)).to_vec(), BATCHES)
+    };
     ways.dedup();
-    for threads in ways {
-        let instances = (cores / threads).max(1);
-        let options = OnnxOptions { runtime: Some(runtime), threads_per_instance: threads, ..OnnxOptions::default() };
+    let wanted = if args.batch.is_empty() { &usual[..] } else { &args.batch };
+    for (instances, threads) in ways {
+        let options = OnnxOptions {
+            runtime: Some(on.runtime),
+            provider: on.provider,
+            threads_per_instance: threads,
+            ..OnnxOptions::default()
+        };
         let opened = infer::open(file, &options).map_err(|error| error.to_string());
         let opened = opened.and_then(|opened| match pictures(&opened.model.info) {
             Ok((spec, _)) => Ok((opened.model, spec)),
@@ -152,19 +199,18 @@ fn measure(
         });
         let (model, spec) = match opened {
             Ok(opened) => opened,
-            Err(text) => return problems.push(Problem { runtime, text }),
+            Err(text) => return problems.push(Problem { on, text }),
         };
-        let Opener::Blocking(open) = &model.opener else { continue };
-        for batch in batches(model.info.batch, &args.batch) {
-            match one(open, &spec, instances, batch, span) {
+        for batch in batches(model.info.batch, wanted) {
+            match one(&model, &spec, instances, batch, span) {
                 Ok((frames_per_s, p50, p99)) => {
-                    let figures = Figures { runtime, threads, instances, batch, frames_per_s, p50, p99 };
+                    let figures = Figures { on, threads, instances, batch, frames_per_s, p50, p99 };
                     if !args.json {
                         say::out(&row(&figures));
                     }
                     measured.push(figures);
                 }
-                Err(text) => problems.push(Problem { runtime, text: format!("a batch of {batch}: {text}") }),
+                Err(text) => problems.push(Problem { on, text: format!("a batch of {batch}: {text}") }),
             }
         }
     }
@@ -172,19 +218,20 @@ fn measure(
 
 /// Frames per second over all instances, and the median and 99th percentile of a batch's time.
 fn one(
-    open: &OpenInstance,
+    model: &LoadedModel,
     spec: &PictureSpec,
     instances: usize,
     batch: usize,
     span: Duration,
 ) -> Result<(f64, Duration, Duration), String> {
+    let Opener::Blocking(open) = &model.opener else { return Err("it is no model of this process".to_owned()) };
     let ready = Barrier::new(instances);
     let of_threads: Vec<Result<Vec<Duration>, String>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..instances)
             .map(|number| {
                 let ready = &ready;
                 scope.spawn(move || {
-                    let mut instance = Instance::open(open, spec, number, batch);
+                    let mut instance = Instance::open(open, model.memory.as_ref(), spec, number, batch);
                     // Also where it failed: the others wait for it.
                     ready.wait();
                     instance.as_mut().map_err(|text| text.clone())?.run_for(span)
@@ -214,14 +261,24 @@ struct Instance<'a> {
 }
 
 impl<'a> Instance<'a> {
-    fn open(open: &OpenInstance, spec: &'a PictureSpec, number: usize, batch: usize) -> Result<Self, String> {
+    fn open(
+        open: &OpenInstance,
+        memory: Option<&TensorAllocator>,
+        spec: &'a PictureSpec,
+        number: usize,
+        batch: usize,
+    ) -> Result<Self, String> {
         let backend = open(number).map_err(|error| error.to_string())?;
-        let mut tensor = BatchTensor::new(batch, spec.slot_bytes());
+        let mut tensor = BatchTensor::within(memory, batch, spec.slot_bytes());
         // Something to look at: a model may be quicker on zeros.
         for slot in tensor.slots_mut() {
             match spec.dtype {
                 DType::F32 => {
                     as_f32_mut(slot).iter_mut().enumerate().for_each(|(at, v)| *v = (at * 37 % 256) as f32 / 255.0)
+                }
+                // Between 0.5 and 1.
+                DType::F16 => {
+                    as_f16_bits_mut(slot).iter_mut().enumerate().for_each(|(at, v)| *v = 0x3800 | (at * 37 % 1024) as u16)
                 }
                 _ => slot.iter_mut().enumerate().for_each(|(at, value)| *value = (at * 37 % 256) as u8),
             }

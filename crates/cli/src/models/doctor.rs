@@ -22,10 +22,11 @@ pub fn run(args: &DoctorArgs) -> Exit {
     if found.iter().any(|found| matches!(found.state, State::Present { .. })) { Exit::Done } else { Exit::Failed }
 }
 
-/// Those that this runtime could have and has not; only ONNX Runtime has a choice.
-fn missing(runtime: Runtime, providers: &[Provider]) -> Vec<Provider> {
+/// Those that this runtime could have been built with and was not; only ONNX Runtime has a choice.
+fn missing(runtime: Runtime, providers: &[Provider], failing: &[(Provider, String)]) -> Vec<Provider> {
     let all = if runtime == Runtime::OnnxRuntime { &Provider::ALL[..] } else { &[] };
-    all.iter().copied().filter(|provider| !providers.contains(provider)).collect()
+    let there = |provider: &Provider| providers.contains(provider) || failing.iter().any(|(failed, _)| failed == provider);
+    all.iter().copied().filter(|provider| !there(provider)).collect()
 }
 
 fn lines(found: &Found) -> String {
@@ -33,11 +34,14 @@ fn lines(found: &Found) -> String {
     let name = found.runtime.name();
     // Writing to a string cannot fail.
     match &found.state {
-        State::Present { library, version, providers } => {
+        State::Present { library, version, providers, failing } => {
             let place = library.as_ref().map_or(String::new(), |path| format!(", {}", path.display()));
             let names: Vec<&str> = providers.iter().map(|provider| provider.name()).collect();
             let _ = writeln!(text, "{name}: {version}{place}\n    computes with: {}", names.join(", "));
-            for provider in missing(found.runtime, providers) {
+            for (_, why) in failing {
+                let _ = writeln!(text, "    {why}");
+            }
+            for provider in missing(found.runtime, providers, failing) {
                 let _ = writeln!(text, "    without {provider}; to get it: {}", provider.install());
             }
         }
@@ -51,17 +55,20 @@ fn lines(found: &Found) -> String {
 fn object(found: &Found) -> Value {
     let runtime = found.runtime.name();
     match &found.state {
-        State::Present { library, version, providers } => {
-            let missing: Vec<Value> = missing(found.runtime, providers)
+        State::Present { library, version, providers, failing } => {
+            let missing: Vec<Value> = missing(found.runtime, providers, failing)
                 .into_iter()
                 .map(|provider| json!({ "name": provider.name(), "install": provider.install() }))
                 .collect();
+            let failing: Vec<Value> =
+                failing.iter().map(|(provider, why)| json!({ "name": provider.name(), "why": why })).collect();
             json!({
                 "runtime": runtime,
                 "present": true,
                 "version": version,
                 "library": library,
                 "providers": providers.iter().map(|provider| provider.name()).collect::<Vec<_>>(),
+                "failing_providers": failing,
                 "missing_providers": missing,
             })
         }

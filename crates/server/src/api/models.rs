@@ -81,6 +81,7 @@ pub fn ready(shared: &Arc<Shared>, number: usize) -> bool {
 pub const fn datatype(dtype: DType) -> Datatype {
     match dtype {
         DType::U8 => Datatype::Uint8,
+        DType::F16 => Datatype::Fp16,
         DType::F32 => Datatype::Fp32,
         DType::I32 => Datatype::Int32,
         DType::I64 => Datatype::Int64,

@@ -4,6 +4,7 @@
 //! their type, or are halves, which the engine does not know.
 
 use bytes::Bytes;
+use half::{bf16, f16};
 use omma_engine::tensor::{DType, TensorView, Values};
 use omma_protocol::wire::ModelInferResponse;
 use omma_protocol::{Datatype, SharedMemory, quoted, shape};
@@ -117,28 +118,12 @@ fn copied(datatype: Datatype, bytes: &[u8]) -> Option<Content> {
     }
     let aligned = |size: usize| bytes.as_ptr().align_offset(size) == 0;
     match datatype {
-        Datatype::Fp16 => Some(Content::F32(values!(2, |half| half_to_f32(u16::from_le_bytes(half))))),
-        Datatype::Bf16 => {
-            Some(Content::F32(values!(2, |half| f32::from_bits(u32::from(u16::from_le_bytes(half)) << 16))))
-        }
+        Datatype::Fp16 => Some(Content::F32(values!(2, |half| f16::from_le_bytes(half).to_f32()))),
+        Datatype::Bf16 => Some(Content::F32(values!(2, |half| bf16::from_le_bytes(half).to_f32()))),
         Datatype::Fp32 if !aligned(align_of::<f32>()) => Some(Content::F32(values!(4, f32::from_le_bytes))),
         Datatype::Int32 if !aligned(align_of::<i32>()) => Some(Content::I32(values!(4, i32::from_le_bytes))),
         Datatype::Int64 if !aligned(align_of::<i64>()) => Some(Content::I64(values!(8, i64::from_le_bytes))),
         _ => None,
-    }
-}
-
-/// IEEE 754: one sign bit, five of the exponent, ten of the fraction.
-fn half_to_f32(half: u16) -> f32 {
-    let sign = u32::from(half & 0x8000) << 16;
-    let (exponent, fraction) = (u32::from(half >> 10 & 0x1f), u32::from(half & 0x3ff));
-    match exponent {
-        0 => {
-            let small = fraction as f32 / 16_777_216.0;
-            f32::from_bits(sign | small.to_bits())
-        }
-        0x1f => f32::from_bits(sign | 0x7f80_0000 | fraction << 13),
-        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
     }
 }
 
@@ -162,7 +147,8 @@ fn values(dtype: DType, bytes: &[u8]) -> Values<'_> {
     // SAFETY: every bit pattern is a value of these types; what is not aligned was copied, so that the ends are empty.
     unsafe {
         match dtype {
-            DType::U8 => Values::U8(bytes),
+            // Half floats are widened before.
+            DType::U8 | DType::F16 => Values::U8(bytes),
             DType::F32 => Values::F32(bytes.align_to().1),
             DType::I32 => Values::I32(bytes.align_to().1),
             DType::I64 => Values::I64(bytes.align_to().1),

@@ -57,6 +57,15 @@ pub(super) fn seen_as(datatype: Datatype) -> Option<DType> {
     }
 }
 
+/// The type of the pictures that are sent; encoded ones are bytes.
+fn taken_as(datatype: Datatype) -> DType {
+    match datatype {
+        Datatype::Fp16 => DType::F16,
+        Datatype::Fp32 => DType::F32,
+        _ => DType::U8,
+    }
+}
+
 /// # Errors
 /// The model cannot be asked for batches of pictures: what it has, and what is expected.
 pub(super) fn describe(
@@ -79,21 +88,21 @@ pub(super) fn describe(
     };
     let input_type = datatype(input)?;
     let expected = match send {
-        Send::Tensor => matches!(input_type, Datatype::Uint8 | Datatype::Fp32),
+        Send::Tensor => matches!(input_type, Datatype::Uint8 | Datatype::Fp16 | Datatype::Fp32),
         Send::Picture => input_type == Datatype::Bytes,
     };
     if !expected {
         let hint = match (send, input_type) {
             (Send::Tensor, Datatype::Bytes) => {
-                "UINT8 or FP32; for a model that decodes pictures itself set send = \"picture\""
+                "UINT8, FP16 or FP32; for a model that decodes pictures itself set send = \"picture\""
             }
-            (Send::Tensor, _) => "UINT8 or FP32",
+            (Send::Tensor, _) => "UINT8, FP16 or FP32",
             (Send::Picture, _) => "BYTES with send = \"picture\"",
         };
         return Err(format!("its input {} holds {}, expected {hint}", quoted(&input.name), input_type.name()));
     }
     let shown =
-        TensorInfo { name: input.name.clone(), dtype: seen_as(input_type).unwrap_or(DType::U8), shape: shape(input)? };
+        TensorInfo { name: input.name.clone(), dtype: taken_as(input_type), shape: shape(input)? };
     if metadata.outputs.is_empty() || metadata.outputs.len() > OUTPUTS_MAX {
         return Err(format!("it has {} outputs, expected 1 to {OUTPUTS_MAX}", metadata.outputs.len()));
     }

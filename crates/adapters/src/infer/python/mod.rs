@@ -133,6 +133,11 @@ pub fn open(
     let batch = BatchLimit::UpTo(loaded.batch_max.unwrap_or(usize::MAX));
     let wanted = ModelInfo { runtime: runtime.clone(), inputs: vec![wanted(&declared, &spec)], outputs: vec![], batch };
     check(&wanted, &spec).map_err(wrong)?;
+    if spec.dtype == DType::F16 && setup.options.batch_as == BatchAs::Buffer {
+        let problem = "batch_as = \"buffer\" with dtype = \"f16\": Python's own buffers have no half floats, set batch_as = \"numpy\" \
+                       or \"torch\"";
+        return Err(wrong(problem.to_owned()));
+    }
     let outputs = setup.probe(&mut worker, &spec, until).map_err(wrong)?;
     let outputs: Vec<TensorInfo> = outputs
         .into_iter()
@@ -187,6 +192,7 @@ fn wanted(declared: &Declared, spec: &PictureSpec) -> TensorInfo {
     };
     let dtype = match declared.dtype.as_deref() {
         Some("u8") => DType::U8,
+        Some("f16") => DType::F16,
         Some(_) => DType::F32,
         None => spec.dtype,
     };

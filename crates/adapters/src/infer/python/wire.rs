@@ -161,6 +161,7 @@ pub(super) fn dtype_code(dtype: DType) -> u32 {
         DType::F32 => 1,
         DType::I32 => 2,
         DType::I64 => 3,
+        DType::F16 => 4,
     }
 }
 
