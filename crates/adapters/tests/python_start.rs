@@ -18,6 +18,8 @@ class Takes:
 class Raises:
     def load(self): raise RuntimeError("no weights at nowhere.pt")
     def predict(self, batch): return []
+class Fine:
+    def predict(self, batch): return [1.0] * len(batch)
 class Blind:
     def predict(self, batch): raise KeyError("colour")
 class Slow:
@@ -128,7 +130,7 @@ fn a_missing_interpreter_folder_or_library_is_said() {
 fn half_floats_need_numpy_or_torch() {
     let Some(interpreter) = interpreter() else { return };
     let folder = Folder::with(MODELS);
-    let options = PythonOptions { batch_as: BatchAs::Buffer, ..options(&interpreter, &folder, "Takes") };
+    let options = PythonOptions { batch_as: BatchAs::Buffer, ..options(&interpreter, &folder, "Fine") };
     let said = refused(open(options, |_| Ok(spec(DType::F16))), "a buffer of half floats");
     assert!(said.contains("batch_as = \"buffer\" with dtype = \"f16\": "), "{said}");
 }

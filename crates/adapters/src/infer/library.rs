@@ -137,7 +137,10 @@ fn newest(folder: &Path, file: &str) -> Option<PathBuf> {
 /// in PATH.
 #[cfg(feature = "onnxruntime")]
 pub(super) fn packages_around(library: &Path) -> Vec<PathBuf> {
-    let among = library.ancestors().skip(1).find(|folder| folder.ends_with("site-packages") || folder.ends_with("dist-packages"));
+    let among = library
+        .ancestors()
+        .skip(1)
+        .find(|folder| folder.ends_with("site-packages") || folder.ends_with("dist-packages"));
     let home = env::var_os("HOME").map(PathBuf::from);
     let path = env::var_os("PATH").map(|value| env::split_paths(&value).collect::<Vec<_>>()).unwrap_or_default();
     among.map(Path::to_owned).into_iter().chain(site_packages(&path, home.as_deref())).collect()

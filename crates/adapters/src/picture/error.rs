@@ -63,7 +63,11 @@ impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DType(dtype) => {
-                write!(f, "the model's input has elements of type {}, expected u8, f16 or f32 for pictures", dtype.name())
+                write!(
+                    f,
+                    "the model's input has elements of type {}, expected u8, f16 or f32 for pictures",
+                    dtype.name()
+                )
             }
             Self::Size(size) => write!(
                 f,

@@ -80,8 +80,7 @@ fn with_provider(options: &Options, names: &Names, there: &[Provider], figures: 
     if !there.contains(&names.provider) {
         return Err(format!("ONNX Runtime has it not here; to get it: {}", names.provider.install()));
     }
-    let onnx =
-        OnnxOptions { runtime: Some(Runtime::OnnxRuntime), provider: names.provider, ..OnnxOptions::default() };
+    let onnx = OnnxOptions { runtime: Some(Runtime::OnnxRuntime), provider: names.provider, ..OnnxOptions::default() };
     let pictures = model::pictures(640, 480)?;
     let (count, length) = gpu::spans(options);
     let mut best: (f64, usize, Vec<Span>) = (0.0, 1, vec![]);
@@ -107,7 +106,8 @@ fn with_provider(options: &Options, names: &Names, there: &[Provider], figures: 
         figures.add(names.cpu, "us", span.cpu_us);
     }
     let detector = model::detector(options, &onnx)?;
-    let decoders = picture::factory(detector.spec.clone(), PictureLimits::default()).map_err(|error| error.to_string())?;
+    let decoders =
+        picture::factory(detector.spec.clone(), PictureLimits::default()).map_err(|error| error.to_string())?;
     let slot_bytes = detector.spec.slot_bytes();
     for span in gpu::through_engine(options, detector, instances, Some(Arc::clone(&decoders)), &pictures)? {
         figures.add(names.decoded, "1/s", span.per_s);

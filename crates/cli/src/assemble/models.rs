@@ -175,6 +175,10 @@ pub fn embedded(path: &Path, options: &OnnxOptions, output: &OutputConfig) -> Re
     onnx(path, options, picture, output, PictureLimits::default())
 }
 
+/// While one instance copies its pictures and reads its outputs, the other one computes. More gave more in
+/// docs/design/gpu.md, and each takes the GPU's memory once more: for people to say.
+const GPU_INSTANCES: usize = 2;
+
 fn onnx(
     path: &Path,
     options: &OnnxOptions,
@@ -189,6 +193,7 @@ fn onnx(
     notes.extend(choice.better.clone());
     let mut opened = finish(model, picture, output, limits)?;
     opened.choice = Some(choice);
+    opened.instances = options.provider.is_nvidia().then_some(GPU_INSTANCES);
     notes.append(&mut opened.notes);
     Ok(OpenedModel { notes, ..opened })
 }

@@ -1,7 +1,7 @@
 //! `omma models bench`: a model alone on each runtime, provider, thread count and batch size, side by side, and what to
 //! set.
 //!
-//! Each combination runs on as many instances as fill the cores, or on one and two that share a GPU, each on a thread of
+//! Each combination runs on as many instances as fill the cores, or on a few that share a GPU, each on a thread of
 //! its own with a tensor of its own where the engine would have it.
 
 use std::fmt;
@@ -27,8 +27,8 @@ use crate::usage;
 const TIMES_MAX: usize = 100_000;
 const WARM_BATCHES: usize = 2;
 
-/// On a GPU a second instance copies its pictures while the first one computes; more wait for each other.
-const GPU_INSTANCES: [usize; 2] = [1, 2];
+/// On a GPU instances copy their pictures and outputs while others compute.
+const GPU_INSTANCES: [usize; 3] = [1, 2, 4];
 /// Batch sizes that are tried unless the command line names others.
 const BATCHES: [u64; 3] = [1, 4, 16];
 const GPU_BATCHES: [u64; 3] = [1, 16, 64];
@@ -95,9 +95,7 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     };
     let quickest = measured.iter().min_by_key(|figures| figures.p50).unwrap_or(best);
     if args.json {
-        let problem = |Problem { on, text }: &Problem| {
-            json!({ "runtime": on.runtime.name(), "provider": on.provider.name(), "problem": text })
-        };
+        let problem = |Problem { on, text }: &Problem| json!({ "runtime": on.runtime.name(), "provider": on.provider.name(), "problem": text });
         say::json(&json!({
             "file": located.file,
             "cores": cores,
@@ -167,8 +165,7 @@ fn object(figures: &Figures) -> Value {
     })
 }
 
-/// All combinations on one runtime: an instance for each core, and one instance over all of them; on a GPU, one instance
-/// and two.
+/// All combinations on one runtime: an instance for each core, and one instance over all of them; on a GPU, a few.
 fn measure(
     file: &Path,
     on: On,
@@ -277,9 +274,10 @@ impl<'a> Instance<'a> {
                     as_f32_mut(slot).iter_mut().enumerate().for_each(|(at, v)| *v = (at * 37 % 256) as f32 / 255.0)
                 }
                 // Between 0.5 and 1.
-                DType::F16 => {
-                    as_f16_bits_mut(slot).iter_mut().enumerate().for_each(|(at, v)| *v = 0x3800 | (at * 37 % 1024) as u16)
-                }
+                DType::F16 => as_f16_bits_mut(slot)
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(at, v)| *v = 0x3800 | (at * 37 % 1024) as u16),
                 _ => slot.iter_mut().enumerate().for_each(|(at, value)| *value = (at * 37 % 256) as u8),
             }
         }

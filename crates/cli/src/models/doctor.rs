@@ -25,7 +25,8 @@ pub fn run(args: &DoctorArgs) -> Exit {
 /// Those that this runtime could have been built with and was not; only ONNX Runtime has a choice.
 fn missing(runtime: Runtime, providers: &[Provider], failing: &[(Provider, String)]) -> Vec<Provider> {
     let all = if runtime == Runtime::OnnxRuntime { &Provider::ALL[..] } else { &[] };
-    let there = |provider: &Provider| providers.contains(provider) || failing.iter().any(|(failed, _)| failed == provider);
+    let there =
+        |provider: &Provider| providers.contains(provider) || failing.iter().any(|(failed, _)| failed == provider);
     all.iter().copied().filter(|provider| !there(provider)).collect()
 }
 

@@ -114,7 +114,7 @@ pub(super) static MODELS: Section = list(
             "provider",
             Word(words::<Provider>),
             Is("\"cpu\""),
-            "what ONNX Runtime computes with; other than `cpu` needs a library that was built with it",
+            "what ONNX Runtime computes with; other than `cpu` needs a library that was built with it (docs/guide/gpu.md)",
         )
         .only(&["auto", "onnxruntime"]),
         key(
@@ -164,8 +164,8 @@ pub(super) static MODELS: Section = list(
             "instances",
             Or("auto", &Integer { min: 1, max: 256 }),
             Is("\"auto\""),
-            "running copies, of `python` worker processes, of `triton` on all servers together; `auto`: as many as are useful, \
-             or as the servers say",
+            "running copies, of `python` worker processes, of `triton` on all servers together; `auto`: as many as are useful \
+             (2 with `provider` `cuda` and `tensorrt`), or as the servers say",
         ),
         key("threads_per_instance", Integer { min: 1, max: 256 }, Is("1"), "threads that one copy computes with")
             .only(LOCAL_RUNTIMES),
@@ -278,7 +278,7 @@ pub(super) static INPUT: Section = section(
             "`letterbox`: keep the aspect ratio and fill up with `pad`; `stretch`: fill the input",
         ),
         key("pad", Integer { min: 0, max: 255 }, Is("114"), "grey value around a letterboxed picture"),
-        key("scale", Number { min: 1e-6, max: 1e6 }, Means("1/255 for `f32`, 1 for `u8`"), "factor of each pixel"),
+        key("scale", Number { min: 1e-6, max: 1e6 }, Means("1 for `u8`, 1/255 for the others"), "factor of each pixel"),
         key("mean", Channels { min: -1e6, max: 1e6 }, Is("0.0"), "subtracted after scaling"),
         key("std", Channels { min: 1e-6, max: 1e6 }, Is("1.0"), "divides what is left"),
         key(

@@ -11,9 +11,9 @@ mod pinned;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use omma_engine::infer::backend::{Backend, BackendError, BatchInput, ModelInfo, Reply, TensorInfo};
 use half::f16;
 use half::slice::HalfBitsSliceExt as _;
+use omma_engine::infer::backend::{Backend, BackendError, BatchInput, ModelInfo, Reply, TensorInfo};
 use omma_engine::tensor::{DType, TensorAllocator, TensorView, Values, as_f16_bits, as_f32};
 use ort::environment::Environment;
 use ort::ep::cuda::ConvAlgorithmSearch;
@@ -56,7 +56,7 @@ pub(super) fn load(path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal
         let (library, path) = (library.clone(), path.to_owned());
         move || -> Result<Session, String> {
             let mut builder = builder(&environment, &library, threads, provider)?;
-            builder.commit_from_file(&path).map_err(|error| telling(&error))
+            builder.commit_from_file(&path).map_err(telling)
         }
     };
     let session = commit().map_err(Refusal::Refused)?;
@@ -70,7 +70,7 @@ pub(super) fn load(path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal
     let info = ModelInfo { runtime, batch: batch_limit(&inputs), inputs, outputs };
     let input = Arc::new(PictureInput::of(&info).map_err(Refusal::Unfit)?);
     let memory = match provider.is_nvidia().then(|| pinned::allocator(&session)) {
-        Some(allocator) => Some(allocator.map_err(|error| Refusal::Refused(telling(&error)))?),
+        Some(allocator) => Some(allocator.map_err(|error| Refusal::Refused(telling(error)))?),
         None => None,
     };
     let first = Box::new(Instance::new(session, memory.clone(), Arc::clone(&input)).map_err(Refusal::Refused)?);
@@ -137,7 +137,7 @@ pub(super) fn survey() -> Result<State, Refusal> {
     for provider in Provider::ALL.into_iter().filter(|provider| has(*provider)) {
         let started = provider == Provider::Cpu || {
             let session = builder(&environment, &library, 1, provider);
-            let session = session.and_then(|mut builder| builder.commit_from_memory(SOMETHING).map_err(|error| telling(&error)));
+            let session = session.and_then(|mut builder| builder.commit_from_memory(SOMETHING).map_err(telling));
             session.map_err(|why| failing.push((provider, why))).is_ok()
         };
         providers.extend(started.then_some(provider));
@@ -167,23 +167,19 @@ fn builder(
     if provider.is_nvidia() {
         nvidia::prepare(library);
     }
-    let set = |builder: SessionBuilder| {
-        builder
-            .with_log_level(LogLevel::Fatal)?
-            .with_intra_threads(threads)?
-            .with_inter_threads(1)?
-            .with_intra_op_spinning(false)?
-            .with_optimization_level(GraphOptimizationLevel::All)
-    };
-    let builder = Session::builder(environment).map_err(|error| telling(&error))?;
-    let builder = set(builder).map_err(|error| telling(&error))?;
+    let builder = Session::builder(environment).map_err(telling)?;
+    let builder = builder.with_log_level(LogLevel::Fatal).map_err(telling)?;
+    let builder = builder.with_intra_threads(threads).map_err(telling)?;
+    let builder = builder.with_inter_threads(1).map_err(telling)?;
+    let builder = builder.with_intra_op_spinning(false).map_err(telling)?;
+    let builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(telling)?;
     builder.with_execution_providers(dispatch(provider).as_slice()).map_err(|error| {
-        format!("the provider {provider} does not start: {}; it needs: {}", telling(&error), provider.install())
+        format!("the provider {provider} does not start: {}; it needs: {}", telling(error), provider.install())
     })
 }
 
 /// What the library says, without the place in its source code and its own numbers.
-fn telling<R>(error: &ort::Error<R>) -> String {
+fn telling<R>(error: ort::Error<R>) -> String {
     let message = error.message();
     let said = message.rsplit_once("[ONNXRuntimeError] : ").and_then(|(_, said)| said.splitn(3, " : ").nth(2));
     said.unwrap_or(message).trim().to_owned()
@@ -239,7 +235,7 @@ struct Instance {
 impl Instance {
     fn new(session: Session, memory: Option<TensorAllocator>, input: Arc<PictureInput>) -> Result<Self, String> {
         let landing = memory.and_then(|memory| Landing::new(&session, memory).transpose()).transpose();
-        let landing = landing.map_err(|error| telling(&error))?;
+        let landing = landing.map_err(telling)?;
         let outputs = session.outputs().iter().map(|_| Space::default()).collect();
         Ok(Self { session, input, outputs, landing })
     }
@@ -248,7 +244,7 @@ impl Instance {
 impl Backend for Instance {
     fn infer(&mut self, batch: BatchInput<'_>, reply: &mut dyn Reply) -> Result<(), BackendError> {
         fn failed(error: ort::Error) -> BackendError {
-            BackendError::batch(telling(&error))
+            BackendError::batch(telling(error))
         }
         let request = self.input.request(&batch)?;
         let shape = request.shape;
@@ -261,7 +257,9 @@ impl Backend for Instance {
             _ => TensorRef::from_array_view((shape, as_f32(request.bytes))).map_err(failed)?.into(),
         };
         let outputs: SessionOutputs<'_> = match &mut self.landing {
-            Some(landing) => self.session.run_binding(landing.bind(&input, shape[0]).map_err(failed)?).map_err(failed)?,
+            Some(landing) => {
+                self.session.run_binding(landing.bind(&input, shape[0]).map_err(failed)?).map_err(failed)?
+            }
             None => self.session.run([input]).map_err(failed)?,
         };
         let mut views = Vec::with_capacity(self.outputs.len());

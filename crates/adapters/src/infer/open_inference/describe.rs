@@ -101,8 +101,7 @@ pub(super) fn describe(
         };
         return Err(format!("its input {} holds {}, expected {hint}", quoted(&input.name), input_type.name()));
     }
-    let shown =
-        TensorInfo { name: input.name.clone(), dtype: taken_as(input_type), shape: shape(input)? };
+    let shown = TensorInfo { name: input.name.clone(), dtype: taken_as(input_type), shape: shape(input)? };
     if metadata.outputs.is_empty() || metadata.outputs.len() > OUTPUTS_MAX {
         return Err(format!("it has {} outputs, expected 1 to {OUTPUTS_MAX}", metadata.outputs.len()));
     }
