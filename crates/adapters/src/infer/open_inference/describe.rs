@@ -221,7 +221,7 @@ mod tests {
                 metadata(tensor("x", "INT8", &[1]), out()),
                 None,
                 Send::Tensor,
-                "its input \"x\" holds INT8, expected UINT8 or FP32",
+                "its input \"x\" holds INT8, expected UINT8, FP16 or FP32",
             ),
             (metadata(tensor("x", "BYTES", &[-1, 1]), out()), None, Send::Tensor, "set send = \"picture\""),
             (metadata(images(), out()), None, Send::Picture, "holds UINT8, expected BYTES with send = \"picture\""),
