@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use omma_testkit::python;
 
-/// A run with three models: one that gives back what it is given, a real one, one that takes longer than a script waits.
+/// A run with four models: two that give back what they are given, a real one, one that takes longer than a script waits.
 struct Run {
     child: Child,
     http: String,
@@ -29,6 +29,11 @@ direct = {{ client_shared_memory = {shared_memory}, request_bytes_max = 1_000_00
 name = "same"
 runtime = "identity"
 input = {{ width = 8, height = 8, dtype = "f32" }}
+
+[[models]]
+name = "halves"
+runtime = "identity"
+input = {{ width = 8, height = 8, dtype = "f16" }}
 
 [[models]]
 name = "faces"

@@ -21,6 +21,11 @@ for module, client in clients():
     values = pictures(100, first=5)
     assert np.array_equal(client.infer("same", [given(module, values)]).as_numpy("output"), values)
 
+    # Half floats are taken as they are; what comes out is full.
+    values = pictures(3).astype(np.float16)
+    halves = client.infer("halves", [given(module, values, datatype="FP16")]).as_numpy("output")
+    assert halves.dtype == np.float32 and np.array_equal(halves, values.astype(np.float32))
+
     # A real model, whose answers are known: the means of four quadrants, of a picture that is 1 at the top left.
     face = np.zeros((1, 3, 32, 32), np.float32)
     face[:, :, :16, :16] = 1

@@ -12,7 +12,7 @@ def index(module, client):
 
 for module, client in clients():
     known = index(module, client)
-    assert set(known) == {"same", "faces", "slow"} and all(state == "READY" for _, state in known.values()), known
+    assert set(known) == {"same", "halves", "faces", "slow"} and all(state == "READY" for _, state in known.values()), known
 
     client.unload_model("same")
     assert index(module, client)["same"][1] == "UNAVAILABLE"
