@@ -17,6 +17,8 @@ const AHEAD: u64 = 4000;
 /// A little more than what has to be held, which a span's edges would else hide.
 const SUSTAINED_PER_S: f64 = 10_100.0;
 
+pub const CAMERAS: usize = 1000;
+
 pub fn run(options: &Options) -> Result<Figures, String> {
     let stand = Stand::start()?;
     let mut figures = Figures::default();
@@ -45,7 +47,7 @@ pub fn run(options: &Options) -> Result<Figures, String> {
 /// 1,000 cameras of 40 KB.
 pub fn jpegs(rate: Rate, span: Duration) -> Run {
     Run {
-        cameras: 1000,
+        cameras: CAMERAS,
         load: Load::Jpeg { width: 640, height: 480, bytes: Some(40_000) },
         ring_bytes: None,
         rate,
