@@ -4,6 +4,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 
 /// What of an output cannot be shown where the runtime left it; kept for the next batch.
+#[cfg(any(feature = "onnxruntime", feature = "openvino"))]
 #[derive(Default)]
 pub(super) struct Space {
     /// The shape in the engine's integers.
