@@ -50,7 +50,10 @@ class Detection(NamedTuple):
 
 
 class Input(NamedTuple):
-    """How a model wants its pictures, as the attribute ``input`` of its class. What is None, the configuration says."""
+    """How a model wants its pictures, as the attribute ``input`` of its class. What is None, the configuration says.
+
+    ``dtype`` is "u8", "f16" (not with ``batch_as = "buffer"``) or "f32", ``layout`` "nchw" or "nhwc".
+    """
 
     width: Optional[int] = None
     height: Optional[int] = None

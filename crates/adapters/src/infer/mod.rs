@@ -3,9 +3,10 @@
 //!
 //! Owns nothing while the pipeline runs: [`open`] inspects a file, picks the runtime and hands the engine an opener;
 //! each instance then lives on the engine's thread that opened it, with its own session. A batch costs no copy on
-//! its way in (the runtimes read the batch tensor where it lies) nor on its way out (the reply sees their outputs).
+//! its way in (the runtimes read the batch tensor where it lies) nor on its way out (the reply sees their outputs; half
+//! floats are widened). On a GPU both lie in memory that it reaches itself.
 //!
-//! What is absent: no decoding of pictures or outputs, no GPU, and no network but in `open_inference`.
+//! What is absent: no decoding of pictures or outputs, and no network but in `open_inference`.
 
 // Without any runtime (as the fuzzers build it) nobody asks for a batch.
 #![cfg_attr(not(any(feature = "onnxruntime", feature = "openvino", feature = "rten")), allow(dead_code, unused))]

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 /// # Errors
 /// The session has none: it is not on a GPU.
 pub(super) fn allocator(session: &Session) -> ort::Result<TensorAllocator> {
-    // Not every allocator of the library may be called by several threads at once.
     let place = MemoryInfo::new(AllocationDevice::CUDA_PINNED, 0, AllocatorType::Device, MemoryType::CPUOutput)?;
+    // Not every allocator of the library may be called by several threads at once.
     let allocator = Arc::new(Mutex::new(Allocator::new(session, place)?));
     Ok(Arc::new(move |bytes| {
         let start = allocator.lock().alloc::<u8>(bytes).ok()?.into_raw();
