@@ -61,7 +61,7 @@ fn load_packages(onnxruntime: &Path) {
 }
 
 /// Has threads that wait for the first GPU sleep. By default they spin, which takes the cores that decode pictures: one
-/// for each instance that waits; an answer alone takes no longer (docs/design/gpu.md).
+/// for each instance that waits.
 ///
 /// # Errors
 /// There is no driver; the provider will say so.
