@@ -45,6 +45,7 @@ pub(crate) fn read(root: &Table<'_>) -> Engine {
     let metrics_interval = engine.millis("metrics_interval_ms");
     let drain_timeout = engine.millis("drain_timeout_ms");
     let payload_bytes_max = engine.count("payload_bytes_max");
+    let waiting_bytes_max = engine.count("waiting_bytes_max");
     let error_results = engine.flag("error_results");
     let http = engine.text("http").and_then(|address| address.parse().ok());
 
@@ -78,6 +79,7 @@ pub(crate) fn read(root: &Table<'_>) -> Engine {
         metrics_interval,
         drain_timeout,
         payload_bytes_max,
+        waiting_bytes_max,
         error_results,
     };
     let defaults = ModelDefaults {

@@ -94,6 +94,7 @@ fn everything_arrives_where_it_belongs() {
         metrics_interval: Duration::from_secs(1),
         drain_timeout: Duration::ZERO,
         payload_bytes_max: 1 << 20,
+        waiting_bytes_max: 64 << 20,
         error_results: true,
     };
     assert_eq!(config.engine, engine);

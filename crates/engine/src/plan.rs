@@ -38,6 +38,9 @@ pub struct EnginePlan {
     pub drain_timeout: Duration,
     /// The largest encoded payload that is looked at.
     pub payload_bytes_max: usize,
+    /// Payload bytes that frames waiting for a batch may hold, all models together, in equal shares. A poll that begins
+    /// below it may end above it, by what it brings.
+    pub waiting_bytes_max: usize,
     /// Publish a result that names the reason for each dropped frame that had reached a batch.
     pub error_results: bool,
 }
@@ -54,6 +57,7 @@ impl Default for EnginePlan {
             metrics_interval: Duration::from_millis(250),
             drain_timeout: Duration::from_secs(10),
             payload_bytes_max: 32 << 20,
+            waiting_bytes_max: 1 << 30,
             error_results: false,
         }
     }

@@ -99,6 +99,16 @@ impl Payload {
             Self::Unreadable(_) => None,
         }
     }
+
+    /// Bytes of this process's memory that the payload keeps; none of a picture in a producer's ring.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Encoded(bytes) => bytes.len(),
+            Self::Raw(picture) => picture.bytes.len(),
+            Self::Handle(_) | Self::Unreadable(_) => 0,
+        }
+    }
 }
 
 impl RawPicture {

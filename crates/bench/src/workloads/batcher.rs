@@ -80,7 +80,7 @@ fn simulate(arrivals: Arrivals, seed: u64) -> (f64, f64) {
             if let Arrivals::Poisson { per_s } = arrivals {
                 coming.push(std::cmp::Reverse(at.plus(random.gap(per_s))));
             }
-            let refused = batcher.push_direct(Entry { arrived: at, expires: None, item: at });
+            let refused = batcher.push_direct(Entry { arrived: at, expires: None, bytes: 0, item: at });
             assert!(refused.is_ok(), "the lane is deeper than the callers are many");
         }
         batch.clear();

@@ -68,6 +68,13 @@ pub(crate) static ENGINE: Section = section(
             "a larger encoded picture is dropped as `payload_too_large` before it is looked at",
         ),
         key(
+            "waiting_bytes_max",
+            Integer { min: 1 << 20, max: 1 << 40 },
+            Is("1073741824"),
+            "bytes of pictures that may wait for a batch, in equal shares for the models; beyond it cameras are not read \
+             until there is room, whatever the numbers of frames allow",
+        ),
+        key(
             "error_results",
             Flag,
             Is("false"),

@@ -25,6 +25,8 @@ pub struct Entry<T> {
     pub arrived: Mono,
     /// When it becomes too old to be worth inferring; `None`: never.
     pub expires: Option<Mono>,
+    /// Bytes of this process that it holds on to while it waits.
+    pub bytes: usize,
     pub item: T,
 }
 
@@ -59,6 +61,8 @@ pub struct Batcher<T> {
     /// At or above zero the next slot goes to the direct lane; moves by each lane's share while both wait.
     direct_balance: i32,
     waiting_stream: usize,
+    /// Of all that wait.
+    waiting_bytes: usize,
     oldest: Oldest,
     last_arrival: Mono,
     /// A moving average of what a batch takes.
@@ -79,9 +83,11 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    fn pop(&mut self) -> Option<Entry<T>> {
+    /// Takes the oldest, and its bytes off those that wait.
+    fn pop(&mut self, waiting_bytes: &mut usize) -> Option<Entry<T>> {
         let entry = self.items.pop_front()?;
         self.gone += 1;
+        *waiting_bytes -= entry.bytes;
         Some(entry)
     }
 }
@@ -102,6 +108,7 @@ impl<T> Batcher<T> {
             direct_waiting_max,
             direct_balance: 0,
             waiting_stream: 0,
+            waiting_bytes: 0,
             oldest: Oldest::default(),
             last_arrival: Mono(0),
             service: Duration::ZERO,
@@ -121,11 +128,12 @@ impl<T> Batcher<T> {
         }
         self.last_arrival = self.last_arrival.max(entry.arrived);
         let (arrived, serial) = (entry.arrived, queue.gone + queue.items.len() as u64);
+        self.waiting_bytes += entry.bytes;
         queue.items.push_back(entry);
         self.note_arrival(arrived, camera.0, serial);
         let queue = &mut self.cameras[camera.slot()];
         if room.is_some_and(|room| queue.items.len() > room.max(1) as usize) {
-            return queue.pop().map(|evicted| evicted.item);
+            return queue.pop(&mut self.waiting_bytes).map(|evicted| evicted.item);
         }
         self.waiting_stream += 1;
         None
@@ -141,6 +149,7 @@ impl<T> Batcher<T> {
         }
         self.last_arrival = self.last_arrival.max(entry.arrived);
         let (arrived, serial) = (entry.arrived, self.direct.gone + self.direct.items.len() as u64);
+        self.waiting_bytes += entry.bytes;
         self.direct.items.push_back(entry);
         self.note_arrival(arrived, DIRECT, serial);
         Ok(())
@@ -159,12 +168,12 @@ impl<T> Batcher<T> {
         let cameras = &mut self.cameras;
         for queue in cameras.iter_mut().filter(|queue| !queue.items.is_empty()) {
             while queue.items.front().is_some_and(&wanted) {
-                out.extend(queue.pop().map(|entry| entry.item));
+                out.extend(queue.pop(&mut self.waiting_bytes).map(|entry| entry.item));
                 self.waiting_stream -= 1;
             }
         }
         self.turn.retain(|camera| !cameras[*camera as usize].items.is_empty());
-        while let Some(entry) = self.direct.pop() {
+        while let Some(entry) = self.direct.pop(&mut self.waiting_bytes) {
             out.push(entry.item);
         }
         self.direct_balance = 0;
@@ -185,6 +194,12 @@ impl<T> Batcher<T> {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting_stream + self.direct.items.len()
+    }
+
+    /// Bytes that what waits holds on to.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
     }
 
     /// What a batch aims at now.
@@ -262,7 +277,7 @@ impl<T> Batcher<T> {
                 } else {
                     self.direct_balance = 0;
                 }
-                if let Some(entry) = self.direct.pop() {
+                if let Some(entry) = self.direct.pop(&mut self.waiting_bytes) {
                     hand_out(entry, now, 0, batch, expired);
                 }
                 continue;
@@ -274,7 +289,7 @@ impl<T> Batcher<T> {
             }
             let Some(camera) = self.turn.pop_front() else { return };
             let queue = &mut self.cameras[camera as usize];
-            let Some(entry) = queue.pop() else { continue };
+            let Some(entry) = queue.pop(&mut self.waiting_bytes) else { continue };
             self.waiting_stream -= 1;
             if !queue.items.is_empty() {
                 self.turn.push_back(camera);

@@ -25,6 +25,8 @@ pub struct Desk<T> {
     arrived: Condvar,
     /// A copy of the batcher's count that readers look at without the lock.
     waiting: AtomicUsize,
+    /// And of its bytes.
+    waiting_bytes: AtomicUsize,
     /// A copy of what its batches aim at.
     target: AtomicUsize,
     /// A copy of whether any version may take.
@@ -61,6 +63,7 @@ impl<T> Desk<T> {
             inner: Mutex::new(Inner { batcher, term: None, sleepers: 0, flushing: false, closed: false }),
             arrived: Condvar::new(),
             waiting: AtomicUsize::new(0),
+            waiting_bytes: AtomicUsize::new(0),
             target: AtomicUsize::new(1),
             served: AtomicBool::new(false),
         }
@@ -90,7 +93,7 @@ impl<T> Desk<T> {
             let mut inner = self.inner.lock();
             inner.term = None;
             inner.batcher.take_out(|entry| entry.expires.is_some(), refused);
-            self.waiting.store(inner.batcher.waiting(), Ordering::Relaxed);
+            self.show_depth(&inner.batcher);
             self.served.store(false, Ordering::Release);
         }
         self.arrived.notify_all();
@@ -104,6 +107,16 @@ impl<T> Desk<T> {
     /// Frames that wait, as of the last change.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that they hold on to, as of the last change.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes.load(Ordering::Relaxed)
+    }
+
+    fn show_depth(&self, batcher: &Batcher<T>) {
+        self.waiting.store(batcher.waiting(), Ordering::Relaxed);
+        self.waiting_bytes.store(batcher.waiting_bytes(), Ordering::Relaxed);
     }
 
     /// Frames that a batch aims at, as of the last change.
@@ -150,7 +163,7 @@ impl<T> Desk<T> {
     fn changed(&self, inner: parking_lot::MutexGuard<'_, Inner<T>>) {
         let waiting = inner.batcher.waiting();
         let target = inner.batcher.target().max(1);
-        self.waiting.store(waiting, Ordering::Relaxed);
+        self.show_depth(&inner.batcher);
         self.target.store(target, Ordering::Relaxed);
         let wake = inner.sleepers.min(waiting.div_ceil(target));
         drop(inner);
@@ -186,7 +199,7 @@ impl<T> Desk<T> {
             let sleep = match inner.batcher.take(now, idle_since(), flush, batch, expired) {
                 Take::Ready => {
                     let left = inner.batcher.waiting();
-                    self.waiting.store(left, Ordering::Relaxed);
+                    self.show_depth(&inner.batcher);
                     // What is left may be a batch for another sleeper, whose wake-up this thread may have taken.
                     if left > 0 && inner.sleepers > 0 {
                         drop(inner);
@@ -239,7 +252,8 @@ impl<T> Desk<T> {
 
     /// Empties the desk: what could not be served any more goes back to the caller, who settles it.
     pub fn clear(&self, left: &mut Vec<T>) {
-        self.inner.lock().batcher.take_out(|_| true, left);
-        self.waiting.store(0, Ordering::Relaxed);
+        let mut inner = self.inner.lock();
+        inner.batcher.take_out(|_| true, left);
+        self.show_depth(&inner.batcher);
     }
 }

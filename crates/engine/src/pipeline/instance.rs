@@ -80,7 +80,11 @@ pub(super) fn run_thread(
         Some(feed) => instance.run_fed(feed),
         None => instance.run_alone(),
     }
-    if !instance.slot.abandoned() {
+    if instance.slot.abandoned() {
+        // It has returned after all.
+        version.hanging.fetch_sub(1, Ordering::AcqRel);
+        shared.served[version.model].hanging.fetch_sub(1, Ordering::AcqRel);
+    } else {
         running.fetch_sub(1, Ordering::Relaxed);
     }
 }

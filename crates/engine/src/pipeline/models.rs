@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use omma_frame::DropReason;
@@ -122,6 +122,8 @@ pub(super) struct Model {
     current: Mutex<Current>,
     /// Those that may have threads: the one that serves, one that opens, those that end.
     versions: Mutex<Vec<Arc<Version>>>,
+    /// Instances of all versions, also of those that were let go of, that hang now.
+    pub(super) hanging: AtomicIsize,
     terms: AtomicU64,
 }
 
@@ -138,6 +140,7 @@ impl Model {
             changing: Mutex::default(),
             current: Mutex::new(Current { state: ModelState::Loading, serving: None, reason: None }),
             versions: Mutex::default(),
+            hanging: AtomicIsize::new(0),
             terms: AtomicU64::new(1),
         }
     }

@@ -106,12 +106,15 @@ impl Reader {
         };
         let mut pressure = Pressure {
             model_full: vec![false; plan.models.len()],
+            model_bytes_full: vec![false; plan.models.len()],
             route_frames_max: plan
                 .routes
                 .iter()
                 .map(|sinks| sinks.iter().map(|sink| share(*sink)).min().unwrap_or(usize::MAX).max(1))
                 .collect(),
         };
+        // Each model has its share, or one that hangs would stop the cameras of the others.
+        let bytes_max = plan.engine.waiting_bytes_max / plan.models.len().max(1);
         let mut changing = Changing::default();
         let mut pace = {
             let (pause_min, pause_max) = (plan.engine.poll_pause_min, plan.engine.poll_pause_max);
@@ -132,6 +135,7 @@ impl Reader {
                 for (number, (model, desk)) in plan.models.iter().zip(&shared.desks).enumerate() {
                     let waiting = desk.waiting();
                     pressure.model_full[number] = !desk.served() || waiting >= model.waiting_frames_max;
+                    pressure.model_bytes_full[number] = desk.waiting_bytes() >= bytes_max;
                     let instances = shared.metrics.models[number].instances_running.load(Ordering::Relaxed);
                     pace.begins(number, waiting, desk.target() * (instances as usize).max(1));
                 }
@@ -193,7 +197,8 @@ impl Reader {
             }
             for (model, frames) in admitted.iter_mut().enumerate().filter(|(_, frames)| !frames.is_empty()) {
                 let entries = frames.drain(..).map(|Admitted { frame, expires, room, .. }| {
-                    (frame.camera, Entry { arrived: frame.received_at, expires, item: Work::Frame(frame) }, room)
+                    let (camera, arrived, bytes) = (frame.camera, frame.received_at, frame.payload.held_bytes());
+                    (camera, Entry { arrived, expires, bytes, item: Work::Frame(frame) }, room)
                 });
                 let reason = shared.desks[model].push_all(entries, &mut evicted);
                 pace.brought(model, shared.clock.mono());

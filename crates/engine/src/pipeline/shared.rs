@@ -269,6 +269,8 @@ impl Shared {
         let works = inputs.into_iter().zip(callers).map(|(input, caller)| Entry {
             arrived: received_at,
             expires: None,
+            // Requests have a budget of their own, from their first byte on.
+            bytes: 0,
             item: Work::Direct { input, received_at, caller },
         });
         desk.push_direct(works.collect()).map_err(|works| {

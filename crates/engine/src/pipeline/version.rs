@@ -6,7 +6,7 @@
 //! belong to the model and outlive it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -60,8 +60,9 @@ pub(super) struct Version {
     pub(super) feed: Option<Feed>,
     /// What is in the model right now, for the watch.
     pub(super) slots: Mutex<Vec<Arc<WatchSlot>>>,
-    /// Instances that hang and were given up; their threads may never end.
-    pub(super) abandoned: AtomicUsize,
+    /// Instances that hang and were given up; their threads may never end. Below zero for the moment in which one has
+    /// returned before it was counted.
+    pub(super) hanging: AtomicIsize,
     /// Whether an instance counts as ready only if what its warm-up gave can be read, as where a good one would be
     /// replaced.
     pub(super) on_trial: bool,
@@ -140,7 +141,7 @@ impl Version {
             chosen,
             feed,
             slots: Mutex::default(),
-            abandoned: AtomicUsize::new(0),
+            hanging: AtomicIsize::new(0),
             on_trial,
             entry: Entry::default(),
             retired: AtomicBool::new(false),
@@ -220,14 +221,17 @@ impl Version {
             begin(role);
             run();
         });
-        self.threads.lock().push(thread.map_err(|error| StartError::Thread { name, error })?);
+        let mut threads = self.threads.lock();
+        // Those of instances that were given up and have returned.
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread.map_err(|error| StartError::Thread { name, error })?);
         Ok(())
     }
 
     /// Threads that may still end.
     pub(super) fn threads_left(&self) -> usize {
         let unfinished = self.threads.lock().iter().filter(|thread| !thread.is_finished()).count();
-        unfinished.saturating_sub(self.abandoned.load(Ordering::Acquire))
+        unfinished.saturating_sub(usize::try_from(self.hanging.load(Ordering::Acquire)).unwrap_or(0))
     }
 
     pub(super) fn take_threads(&self) -> Vec<JoinHandle<()>> {

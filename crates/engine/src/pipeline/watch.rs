@@ -16,8 +16,8 @@ use crate::lifecycle::Phase;
 use crate::report::Level;
 use crate::threads::Role;
 
-/// Hung threads that one model may leave behind; each holds its copy of the model for ever.
-const ABANDONED_MAX: u64 = 16;
+/// Threads of one model that may hang at the same time; each holds its copy of the model until it returns, if ever.
+const HANGING_MAX: isize = 16;
 /// How long a publication may take before it is worth a word.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
 const STUCK_MEANS: &str =
@@ -77,7 +77,8 @@ fn look_at(shared: &Arc<Shared>, version: &Arc<Version>) {
         None => true,
     });
     for pendings in hung {
-        version.abandoned.fetch_add(1, Ordering::AcqRel);
+        version.hanging.fetch_add(1, Ordering::AcqRel);
+        let hanging = shared.served[version.model].hanging.fetch_add(1, Ordering::AcqRel) + 1;
         let counters = &shared.metrics.models[version.model];
         let abandoned = counters.instances_abandoned.fetch_add(1, Ordering::Relaxed) + 1;
         counters.instances_running.fetch_sub(1, Ordering::Relaxed);
@@ -94,9 +95,9 @@ fn look_at(shared: &Arc<Shared>, version: &Arc<Version>) {
         if version.retired() && !version.feed.as_ref().is_some_and(super::feeder::Feed::has_ready) {
             continue;
         }
-        if abandoned > ABANDONED_MAX {
+        if hanging > HANGING_MAX {
             shared.reports.say(Level::Error, &subject, "abandoned", || {
-                format!("{abandoned} instances hang; no new one is started, restart omma once the cause is found")
+                format!("{hanging} instances hang; no new one is started, restart omma once the cause is found")
             });
             continue;
         }

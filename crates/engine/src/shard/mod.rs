@@ -56,6 +56,8 @@ pub struct Shards {
 pub struct Pressure {
     /// By model: its desk holds as many frames as it may.
     pub model_full: Vec<bool>,
+    /// By model: the frames at its desk hold as many bytes as they may. It keeps `latest` cameras from being read too.
+    pub model_bytes_full: Vec<bool>,
     /// By route: the most frames of `every` cameras that this reader may have in flight, so that the route's sinks
     /// never hold more than their buffers.
     pub route_frames_max: Vec<usize>,
@@ -205,7 +207,7 @@ impl Shards {
     #[must_use]
     pub fn room(&self, camera: CameraIndex, pressure: &Pressure) -> usize {
         let Some(Some(state)) = self.states.get(camera.slot()) else { return 0 };
-        if state.held {
+        if state.held || pressure.model_bytes_full[state.model as usize] {
             return 0;
         }
         if state.delivery != Delivery::Every {

@@ -36,7 +36,7 @@ fn arrival(sequence: Option<u64>, bytes: usize) -> Arrival {
 }
 
 fn free() -> Pressure {
-    Pressure { model_full: vec![false], route_frames_max: vec![100] }
+    Pressure { model_full: vec![false], model_bytes_full: vec![false], route_frames_max: vec![100] }
 }
 
 #[test]
@@ -140,12 +140,15 @@ fn room_ends_where_frames_could_not_be_kept() {
         assert!(every.admit(arrival(None, 1), Mono(1), UnixNanos(1)).is_ok());
     }
     assert_eq!(every.room(CAMERA, &free()), 2, "four may be in flight, two are");
-    let model_full = Pressure { model_full: vec![true], route_frames_max: vec![100] };
+    let model_full = Pressure { model_full: vec![true], ..free() };
     assert_eq!(every.room(CAMERA, &model_full), 0);
-    let route_full = Pressure { model_full: vec![false], route_frames_max: vec![2] };
+    let route_full = Pressure { route_frames_max: vec![2], ..free() };
     assert_eq!(every.room(CAMERA, &route_full), 0);
+    let bytes_full = Pressure { model_bytes_full: vec![true], ..free() };
+    assert_eq!(every.room(CAMERA, &bytes_full), 0);
     let (latest, _) = shards(Delivery::Latest { age_max: Duration::from_secs(1) });
     assert_eq!(latest.room(CAMERA, &model_full), 3, "live cameras are always read: the newest frame wins");
+    assert_eq!(latest.room(CAMERA, &bytes_full), 0, "but for memory");
     assert_eq!(latest.room(CameraIndex(5), &free()), 0);
 }
 

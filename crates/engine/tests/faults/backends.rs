@@ -181,6 +181,38 @@ fn a_hung_batch_is_settled_at_its_deadline_and_another_instance_goes_on() {
     }
 }
 
+/// A thread that hangs and returns is nobody's loss: neither are those of a later version counted short, nor is there a
+/// number of such stalls in a process's life after which no new instance is started.
+#[test]
+fn stalls_that_pass_leave_no_instance_missing() {
+    const STALLS: u64 = 20;
+    for mode in [Mode::Sync, Mode::Async] {
+        let gates: Vec<Gate> = (0..STALLS).map(|_| Gate::default()).collect();
+        let stalls = gates.clone();
+        // Every second batch stalls; the gates of those that are over are open.
+        let model = Model::new(move |batch| match stalls.get(batch as usize / 2) {
+            Some(gate) if batch % 2 == 1 => Turn::Wait(gate.clone()),
+            _ => Turn::Answer,
+        });
+        let mut rig = one_by_one(&model, mode);
+        rig.models[0].0.deadline = ms(20);
+        let running = rig.start().expect("starts");
+        let counters = &running.engine.shared().metrics.models[0];
+        for (stall, gate) in gates.iter().enumerate() {
+            running.push_all(0, 2 * stall as u64..2 * stall as u64 + 2);
+            running.wait_settled();
+            gate.open();
+            until("the hung thread has returned", || gate.waiting() == 0);
+            until("another instance runs", || counters.instances_running.load(Ordering::Relaxed) == 1);
+        }
+        running.push_all(0, 2 * STALLS..2 * STALLS + 30);
+        running.wait_settled();
+        let stopped = running.stop();
+        assert_eq!(stopped.dropped(DropReason::DeadlineExceeded), STALLS, "{mode:?}");
+        assert_eq!(stopped.report.counts.published, STALLS + 30, "{mode:?}");
+    }
+}
+
 /// Threads that return long after their batch was settled must not give back room that the watch gave back already:
 /// more batches would be out than there is room for.
 #[test]

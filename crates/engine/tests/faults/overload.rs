@@ -97,6 +97,31 @@ fn a_flood_of_a_latest_camera_costs_its_own_frames_only() {
 }
 
 #[test]
+fn no_camera_is_read_whose_model_has_its_share_of_bytes_waiting() {
+    let gate = Gate::default();
+    let mut rig = Rig::new(4, Delivery::Every, gated(&gate).blocking(Device::Cpu));
+    rig.models
+        .push((omma_testkit::engine_rig::model_plan("second"), Model::new(|_| Turn::Answer).blocking(Device::Cpu)));
+    // Pictures have 8 bytes: each model has room for ten.
+    rig.engine.waiting_bytes_max = 2 * 80;
+    rig.cameras[2].delivery = LATEST;
+    rig.cameras[3].model = 1;
+    let running = rig.start().expect("starts");
+    running.push_all(0, 0..1);
+    until("the model is busy", || gate.waiting() == 1);
+    running.push_all(0, 1..16);
+    until("more wait than may", || running.total().received == 16);
+    (1..4).for_each(|camera| running.push_all(camera, 0..100));
+    until("the other model serves its camera", || running.counts(3).published == 100);
+    assert_eq!((running.counts(1).received, running.counts(2).received), (0, 0));
+    gate.open();
+    running.wait_settled();
+    let stopped = running.stop();
+    assert_eq!(stopped.sequences(0, 0), (0..16).collect::<Vec<_>>());
+    assert_eq!(stopped.sequences(0, 1), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_model_that_is_stuck_holds_no_frames_of_another() {
     let gate = Gate::default();
     let mut rig = Rig::new(4, Delivery::Every, gated(&gate).blocking(Device::Cpu));

@@ -220,6 +220,45 @@ fn a_version_of_other_batch_sizes_gets_no_batch_of_the_one_before() {
     }
 }
 
+/// A thread that has hung and returned is not waited for, and no other one in its place is forgotten.
+#[test]
+fn a_version_that_had_a_stall_ends_with_all_that_it_was_given() {
+    let (stall, work) = (Gate::default(), Gate::default());
+    let (hung, hold) = (stall.clone(), work.clone());
+    let old = Model::new(move |batch| Turn::Wait(if batch == 0 { hung.clone() } else { hold.clone() }));
+    let mut rig = rig(2, Delivery::Every, Mode::Async, old.blocking(Device::Accelerator));
+    let plan = &mut rig.models[0].0;
+    (plan.batch.size, plan.batch.size_max, plan.deadline) = (1, 1, ms(1000));
+    (plan.instances, plan.warmup_batches) = (Some(1), 0);
+    let mut plan = plan.clone();
+    let running = rig.start().expect("starts");
+    running.push_all(0, 0..1);
+    running.wait_settled();
+    stall.open();
+    until("the hung thread has returned", || stall.waiting() == 0);
+    let shared = running.engine.shared();
+    until("another instance runs", || shared.metrics.models[0].instances_running.load(Ordering::Relaxed) == 1);
+    running.push_all(0, 1..3);
+    until("the old version runs one batch and has the next one ready", || {
+        work.waiting() == 1 && shared.waiting(0) == 0
+    });
+    let next = good();
+    plan.deadline = PATIENCE;
+    std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| swap(shared, 2, &plan, next.blocking(Device::Accelerator)));
+        until("the new version has taken over", || running.serving(0).version == 2);
+        running.push_all(1, 0..50);
+        until("it serves", || next.batches() >= 50);
+        work.open();
+        assert_eq!(swapping.join().expect("no panic"), Ok(2));
+    });
+    running.wait_settled();
+    let stopped = running.stop();
+    assert_eq!(stopped.dropped(DropReason::DeadlineExceeded), 1);
+    assert_eq!(stopped.sequences(0, 0), [1, 2]);
+    assert_eq!(stopped.sequences(0, 1), (0..50).collect::<Vec<_>>());
+}
+
 #[test]
 fn an_old_instance_that_hangs_meets_its_deadline_and_nobody_waits_for_it() {
     for (what, mode, load) in KINDS {

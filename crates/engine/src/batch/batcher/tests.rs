@@ -15,7 +15,7 @@ fn at(ms: u64) -> Mono {
 }
 
 fn entry<T>(ms: u64, item: T) -> Entry<T> {
-    Entry { arrived: at(ms), expires: None, item }
+    Entry { arrived: at(ms), expires: None, bytes: 1, item }
 }
 
 /// Takes once; returns the decision and the items.
@@ -112,7 +112,7 @@ fn frames_that_are_overtaken_unseen_leave_no_trace() {
 fn ordinals_are_dense_over_what_leaves_in_a_batch() {
     let mut batcher: Batcher<u32> = Batcher::new(plan(8, 8), 8);
     let camera = CameraIndex(3);
-    let stale = Entry { arrived: at(1), expires: Some(at(2)), item: 1 };
+    let stale = Entry { arrived: at(1), expires: Some(at(2)), bytes: 1, item: 1 };
     assert_eq!(batcher.push(camera, stale, Some(9)), None);
     for item in [2, 3] {
         assert_eq!(batcher.push(camera, entry(1, item), Some(9)), None);
@@ -228,7 +228,7 @@ proptest! {
                     let item = (camera, pushed[camera as usize]);
                     pushed[camera as usize] += 1;
                     let expires = expires_ms.map(|ms| at(now + ms));
-                    let evicted = batcher.push(CameraIndex(camera), Entry { arrived: at(now), expires, item }, room);
+                    let evicted = batcher.push(CameraIndex(camera), Entry { arrived: at(now), expires, bytes: 1, item }, room);
                     if let Some((camera, serial)) = evicted {
                         left[camera as usize].push(serial);
                     }
@@ -271,7 +271,7 @@ proptest! {
                 }
             }
         }
-        prop_assert_eq!(batcher.waiting(), 0);
+        prop_assert_eq!((batcher.waiting(), batcher.waiting_bytes()), (0, 0));
         for (queue, left) in left.iter_mut().enumerate() {
             left.sort_unstable();
             prop_assert_eq!(&*left, &(0..pushed[queue]).collect::<Vec<_>>(), "queue {}", queue);
