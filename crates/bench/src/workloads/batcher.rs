@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use omma_adapters::infer::{Cost, Waiting, simulated};
-use omma_engine::batch::{Batcher, Entry, Take};
+use omma_engine::batch::{Batcher, Entry, Seat, Take};
 use omma_engine::cameras::Delivery;
 use omma_engine::pipeline::Engine;
 use omma_engine::plan::{BatchPlan, Mode};
@@ -85,7 +85,7 @@ fn simulate(arrivals: Arrivals, seed: u64) -> (f64, f64) {
         }
         batch.clear();
         let next_arrival = coming.peek().map_or(END, |next| next.0);
-        match batcher.take(now, Some(idle_since), false, &mut batch, &mut expired) {
+        match batcher.take(now, Seat::Idle(idle_since), false, &mut batch, &mut expired) {
             Take::Empty => now = next_arrival.max(now),
             Take::WaitUntil(until) => now = until.min(next_arrival),
             Take::Ready => {

@@ -38,6 +38,20 @@ pub struct Taken<T> {
     pub ordinal: u64,
 }
 
+/// What a batch that is taken now would find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seat {
+    /// An instance that has had nothing to do since then.
+    Idle(Mono),
+    /// Busy instances, and a place to be prepared ahead of them. Full batches only: one closed early would wait for an
+    /// instance all the same, and without the company that comes meanwhile.
+    Ahead,
+    /// No place but the one in front, which is kept for batches with direct requests.
+    Direct,
+    /// No place at all.
+    None,
+}
+
 /// What [`Batcher::take`] decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Take {
@@ -215,13 +229,11 @@ impl<T> Batcher<T> {
 
     /// Hands out the next batch into `batch`, and frames that became too old on the way into `expired`.
     ///
-    /// `idle_since` is since when the asking instance has had nothing to do; `None` if it only wants to prepare ahead
-    /// of a busy one: it then gets full batches only, since a batch closed early would wait for the instance all the
-    /// same, and without the company that comes meanwhile. With `flush` whatever waits is handed out.
+    /// `seat` says what it would find. With `flush` whatever waits is handed out, if there is a place for it.
     pub fn take(
         &mut self,
         now: Mono,
-        idle_since: Option<Mono>,
+        seat: Seat,
         flush: bool,
         batch: &mut Vec<Taken<T>>,
         expired: &mut Vec<T>,
@@ -231,7 +243,13 @@ impl<T> Batcher<T> {
             if waiting == 0 {
                 return Take::Empty;
             }
-            let until = if waiting < self.target && !flush { self.worth_waiting_until(idle_since) } else { None };
+            let until = match seat {
+                Seat::None => Some(Mono(u64::MAX)),
+                Seat::Direct => self.direct.items.is_empty().then_some(Mono(u64::MAX)),
+                Seat::Idle(_) | Seat::Ahead if waiting >= self.target || flush => None,
+                Seat::Ahead => Some(Mono(u64::MAX)),
+                Seat::Idle(since) => self.worth_waiting_until(since),
+            };
             if let Some(until) = until.filter(|until| now < *until) {
                 return Take::WaitUntil(until);
             }
@@ -244,8 +262,7 @@ impl<T> Batcher<T> {
     }
 
     /// `None`: not at all.
-    fn worth_waiting_until(&mut self, idle_since: Option<Mono>) -> Option<Mono> {
-        let Some(idle_since) = idle_since else { return Some(Mono(u64::MAX)) };
+    fn worth_waiting_until(&mut self, idle_since: Mono) -> Option<Mono> {
         let (cameras, direct) = (&self.cameras, &self.direct);
         let gone = |queue: u32| if queue == DIRECT { direct.gone } else { cameras[queue as usize].gone };
         // What a frame waited while every instance was busy was no wait for company.

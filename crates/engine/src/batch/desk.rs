@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use omma_frame::{CameraIndex, DropReason, Mono};
+use omma_frame::{CameraIndex, DropReason};
 use parking_lot::{Condvar, Mutex};
 
-use super::batcher::{Batcher, Entry, Take, Taken};
+use super::batcher::{Batcher, Entry, Seat, Take, Taken};
 use crate::clock::Clock;
 use crate::plan::BatchPlan;
 
@@ -23,6 +23,8 @@ pub struct Desk<T> {
     clock: Arc<dyn Clock>,
     inner: Mutex<Inner<T>>,
     arrived: Condvar,
+    /// Takers that have no place for camera frames sleep here: for a direct request, or for a place.
+    called: Condvar,
     /// A copy of the batcher's count that readers look at without the lock.
     waiting: AtomicUsize,
     /// And of its bytes.
@@ -62,6 +64,7 @@ impl<T> Desk<T> {
             clock,
             inner: Mutex::new(Inner { batcher, term: None, sleepers: 0, flushing: false, closed: false }),
             arrived: Condvar::new(),
+            called: Condvar::new(),
             waiting: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),
             target: AtomicUsize::new(1),
@@ -82,7 +85,7 @@ impl<T> Desk<T> {
             inner.batcher.replan(plan);
             self.served.store(true, Ordering::Release);
         }
-        self.arrived.notify_all();
+        self.wake_all();
         true
     }
 
@@ -96,7 +99,7 @@ impl<T> Desk<T> {
             self.show_depth(&inner.batcher);
             self.served.store(false, Ordering::Release);
         }
-        self.arrived.notify_all();
+        self.wake_all();
     }
 
     /// Whether anybody may take.
@@ -156,6 +159,7 @@ impl<T> Desk<T> {
         let refused: Vec<T> = entries.into_iter().filter_map(|entry| inner.batcher.push_direct(entry).err()).collect();
         debug_assert!(refused.is_empty(), "there was room");
         self.changed(inner);
+        self.called.notify_all();
         Ok(())
     }
 
@@ -172,12 +176,12 @@ impl<T> Desk<T> {
         }
     }
 
-    /// Sleeps until there is a batch worth taking for a taker of this term, at most `wait_max`. `idle_since` tells since
-    /// when an instance has had nothing to do (see [`Batcher::take`]); it is asked again after each wake-up.
+    /// Sleeps until there is a batch worth taking for a taker of this term, at most `wait_max`. `seat` tells what it
+    /// would find ([`Batcher::take`]); it is asked again after each wake-up.
     pub fn take(
         &self,
         term: u64,
-        idle_since: impl Fn() -> Option<Mono>,
+        seat: impl Fn() -> Seat,
         wait_max: Option<Duration>,
         batch: &mut Vec<Taken<T>>,
         expired: &mut Vec<T>,
@@ -196,7 +200,8 @@ impl<T> Desk<T> {
             }
             let now = self.clock.mono();
             let flush = inner.flushing;
-            let sleep = match inner.batcher.take(now, idle_since(), flush, batch, expired) {
+            let seat = seat();
+            let sleep = match inner.batcher.take(now, seat, flush, batch, expired) {
                 Take::Ready => {
                     let left = inner.batcher.waiting();
                     self.show_depth(&inner.batcher);
@@ -208,6 +213,8 @@ impl<T> Desk<T> {
                     return Handed::Work;
                 }
                 Take::Empty if inner.closed => return Handed::Closed,
+                // It was drained, or is out of time: no place will be waited for.
+                Take::WaitUntil(_) if inner.closed && seat == Seat::None => return Handed::Closed,
                 Take::Empty => SLEEP_MAX,
                 Take::WaitUntil(until) => until.since(now).min(SLEEP_MAX),
             };
@@ -216,9 +223,13 @@ impl<T> Desk<T> {
                 Some(at) => sleep.min(at.since(now)),
                 None => sleep,
             };
-            inner.sleepers += 1;
-            self.arrived.wait_for(&mut inner, sleep);
-            inner.sleepers -= 1;
+            if matches!(seat, Seat::Direct | Seat::None) {
+                self.called.wait_for(&mut inner, sleep);
+            } else {
+                inner.sleepers += 1;
+                self.arrived.wait_for(&mut inner, sleep);
+                inner.sleepers -= 1;
+            }
         }
     }
 
@@ -227,17 +238,24 @@ impl<T> Desk<T> {
         self.inner.lock().batcher.observe(took);
     }
 
-    /// Wakes a taker because an instance has become idle.
+    /// Wakes a taker because an instance has become idle, or a place free.
     pub fn wake(&self) {
         // Under the lock, or a taker that is about to sleep would miss it.
         drop(self.inner.lock());
         self.arrived.notify_one();
+        // At most one of each version; the wrong one might pass nothing on.
+        self.called.notify_all();
+    }
+
+    fn wake_all(&self) {
+        self.arrived.notify_all();
+        self.called.notify_all();
     }
 
     /// From now on whatever waits is handed out at once.
     pub fn flush(&self) {
         self.inner.lock().flushing = true;
-        self.arrived.notify_all();
+        self.wake_all();
     }
 
     /// Takers leave once nothing waits.
@@ -247,7 +265,7 @@ impl<T> Desk<T> {
             inner.flushing = true;
             inner.closed = true;
         }
-        self.arrived.notify_all();
+        self.wake_all();
     }
 
     /// Empties the desk: what could not be served any more goes back to the caller, who settles it.

@@ -5,5 +5,5 @@ mod batcher;
 mod desk;
 mod oldest;
 
-pub use batcher::{Batcher, Entry, Take, Taken};
+pub use batcher::{Batcher, Entry, Seat, Take, Taken};
 pub use desk::{Desk, Handed};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use omma_frame::{CameraIndex, DropReason, Payload};
 use parking_lot::Mutex;
 
-use super::feeder::Feed;
+use super::feed::Feed;
 use super::models::{Model, ModelStore};
 use super::order::Order;
 use super::reader::Reader;

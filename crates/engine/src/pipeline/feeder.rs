@@ -1,7 +1,7 @@
 //! `async` mode: a feeder thread takes batches from the desk, has them decoded ahead, and hands them over: to instance
 //! threads, or to the asynchronous side, where a request in flight costs no thread.
 //!
-//! How many batches are out at the same time is bounded by [`Feed`]; nothing holds a lock around a batch.
+//! How many batches are out at the same time is bounded by the [`Feed`]; nothing holds a lock around a batch.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use omma_frame::{DropReason, Mono};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
+use super::feed::Feed;
 use super::instance::{empty_pictures, finish, prepare, warmed_up};
 use super::shared::Shared;
 use super::version::Version;
@@ -22,153 +22,36 @@ use crate::infer::direct::read_for;
 use crate::infer::prepare::{Decoders, Prepared};
 use crate::infer::run::{Collector, panicked};
 use crate::infer::watch::WatchSlot;
-use crate::lifecycle::Phase;
 use crate::panics::caught;
 use crate::picture::Fit;
 use crate::post::OutputDecoder;
 use crate::tensor::TensorView;
 
-/// How long a thread sleeps before it looks at the phase again.
+/// What an answer to a warm-up is waited for beyond the deadline.
 const SLEEP: Duration = Duration::from_millis(100);
-
-/// The bounded way between a feeder and those who run its batches.
-pub(super) struct Feed {
-    out: Mutex<Out>,
-    returned: Condvar,
-    batches_max: usize,
-    /// Batches out at the same time beyond which one more only waits: the instances, or the requests worth having.
-    useful: usize,
-    ready: Receiver<Prepared>,
-    /// Gone once the feeder has ended: what is ready then is all that will ever be.
-    sender: Mutex<Option<Sender<Prepared>>>,
-}
-
-struct Out {
-    batches: usize,
-    /// When the last batch came back.
-    returned_at: Mono,
-    free: Vec<Prepared>,
-}
-
-impl Feed {
-    pub(super) fn new(batches_max: usize, useful: usize) -> Self {
-        let batches_max = batches_max.max(1);
-        let (sender, ready) = crossbeam_channel::bounded(batches_max);
-        Self {
-            out: Mutex::new(Out { batches: 0, returned_at: Mono(0), free: Vec::new() }),
-            returned: Condvar::new(),
-            batches_max,
-            useful: useful.clamp(1, batches_max),
-            ready,
-            sender: Mutex::new(Some(sender)),
-        }
-    }
-
-    /// The next prepared batch for an instance; `None` when there will be none, or the engine has stopped.
-    pub(super) fn next(&self, shared: &Shared) -> Option<Prepared> {
-        loop {
-            match self.ready.recv_timeout(SLEEP) {
-                Ok(prepared) => return Some(prepared),
-                Err(RecvTimeoutError::Timeout) if shared.lifecycle.phase() != Phase::Stopped => {}
-                Err(_) => return None,
-            }
-        }
-    }
-
-    /// A batch has come back; its buffer is used again.
-    pub(super) fn release(&self, prepared: Prepared, now: Mono) {
-        self.release_room(Some(prepared), now);
-    }
-
-    /// A batch has come back, its buffer perhaps lost.
-    pub(super) fn release_room(&self, prepared: Option<Prepared>, now: Mono) {
-        let mut out = self.out.lock();
-        out.batches = out.batches.saturating_sub(1);
-        out.returned_at = now;
-        out.free.extend(prepared);
-        drop(out);
-        self.returned.notify_one();
-    }
-
-    /// Waits for room for one more batch; `None` when the engine has stopped or the version is sent away.
-    fn acquire(&self, shared: &Shared, version: &Version) -> Option<Prepared> {
-        let mut out = self.out.lock();
-        while out.batches >= self.batches_max.min(version.requests_max()) {
-            if shared.lifecycle.phase() == Phase::Stopped || version.retired() {
-                return None;
-            }
-            self.returned.wait_for(&mut out, SLEEP);
-        }
-        out.batches += 1;
-        let free = out.free.pop();
-        drop(out);
-        Some(free.unwrap_or_else(|| version.prepared()))
-    }
-
-    /// Prepared batches that no instance has taken yet; whoever takes them settles them.
-    pub(super) fn take_ready(&self) -> impl Iterator<Item = Prepared> + '_ {
-        self.ready.try_iter()
-    }
-
-    /// Whether a prepared batch waits for an instance.
-    pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    /// Batches that are out now.
-    pub(super) fn out(&self) -> usize {
-        self.out.lock().batches
-    }
-
-    /// A feeder that waits for room shall see whether it is still wanted.
-    pub(super) fn look_up(&self) {
-        // Under the lock, or a feeder that is about to sleep would miss it.
-        drop(self.out.lock());
-        self.returned.notify_all();
-    }
-
-    /// No batch will be handed over any more; instances leave once they have run what is ready.
-    pub(super) fn end(&self) {
-        self.sender.lock().take();
-    }
-
-    /// Since when an instance has had nothing to do; `None` while all are busy. The batch being taken is not counted.
-    fn idle_since(&self) -> Option<Mono> {
-        let out = self.out.lock();
-        (out.batches <= self.useful).then_some(out.returned_at)
-    }
-
-    /// `Some`: the instances take no more.
-    fn hand_over(&self, prepared: Prepared) -> Option<Prepared> {
-        match &*self.sender.lock() {
-            // Never full: no more batches exist than it has room for.
-            Some(sender) => sender.try_send(prepared).err().map(crossbeam_channel::TrySendError::into_inner),
-            None => Some(prepared),
-        }
-    }
-}
 
 /// The feeder's loop. `to` says where its batches go.
 pub(super) fn run(shared: &Arc<Shared>, version: &Arc<Version>, feed: &Feed, mut decoders: Decoders, to: &To) {
     let (mut taken, mut expired) = (Vec::new(), Vec::new());
     let desk = &shared.desks[version.model];
-    while let Some(mut prepared) = feed.acquire(shared, version) {
-        loop {
-            match desk.take(version.term, || feed.idle_since(), None, &mut taken, &mut expired) {
-                Handed::Closed | Handed::Retired => return feed.release(prepared, shared.clock.mono()),
-                Handed::Nothing => continue,
-                Handed::Work => prepare(shared, version, &mut decoders, &mut taken, &mut expired, &mut prepared),
-            }
-            if !prepared.pendings.is_empty() {
-                break;
-            }
+    loop {
+        match desk.take(version.term, || feed.seat(version.requests_max()), None, &mut taken, &mut expired) {
+            Handed::Closed | Handed::Retired => return,
+            Handed::Nothing => continue,
+            Handed::Work => {}
+        }
+        let mut prepared = feed.begin(|| version.prepared());
+        prepare(shared, version, &mut decoders, &mut taken, &mut expired, &mut prepared);
+        if prepared.pendings.is_empty() {
+            feed.withdraw(prepared);
+            continue;
         }
         match to {
             To::Instances => {
                 if let Some(mut refused) = feed.hand_over(prepared) {
                     let pendings = std::mem::take(&mut refused.pendings);
                     shared.fail(pendings, DropReason::BackendFailed, "the instances take no more batches");
-                    feed.release(refused, shared.clock.mono());
+                    feed.release(Some(refused), shared.clock.mono());
                 }
             }
             To::Requests(requests) => requests.send(shared, version, prepared),
@@ -243,7 +126,7 @@ impl Requests {
                 request(&shared, &version, backend.as_ref(), prepared, outputs.as_mut(), &slot, started).await;
             spare.lock().push((outputs, slot));
             if let Some(feed) = &version.feed {
-                feed.release_room(returned, shared.clock.mono());
+                feed.release(returned, shared.clock.mono());
             }
             shared.desks[version.model].wake();
         });

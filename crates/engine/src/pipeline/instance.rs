@@ -10,10 +10,10 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use omma_frame::{DropReason, Outcome};
 
-use super::feeder::Feed;
+use super::feed::Feed;
 use super::shared::Shared;
 use super::version::Version;
-use crate::batch::{Handed, Taken};
+use crate::batch::{Handed, Seat, Taken};
 use crate::infer::backend::{Backend, BackendError, BatchInput, Opener, Origin};
 use crate::infer::direct::read_for;
 use crate::infer::prepare::{Decoders, Prepared};
@@ -99,7 +99,7 @@ impl Instance {
         let (mut taken, mut expired) = (Vec::new(), Vec::new());
         loop {
             let idle_since = shared.clock.mono();
-            match desk.take(version.term, || Some(idle_since), None, &mut taken, &mut expired) {
+            match desk.take(version.term, || Seat::Idle(idle_since), None, &mut taken, &mut expired) {
                 Handed::Closed | Handed::Retired => return,
                 Handed::Nothing => continue,
                 Handed::Work => {}
@@ -113,13 +113,15 @@ impl Instance {
 
     /// `async`: prepared batches come from the feeder.
     fn run_fed(&mut self, feed: &Feed) {
-        while let Some(mut prepared) = feed.next(&self.shared) {
+        let shared = Arc::clone(&self.shared);
+        let stopped = || shared.lifecycle.phase() == Phase::Stopped;
+        while let Some(mut prepared) = feed.next(stopped) {
             let goes_on = self.execute(&mut prepared);
             if self.slot.abandoned() {
                 // The watch has given this batch's place back already.
                 return;
             }
-            feed.release(prepared, self.shared.clock.mono());
+            feed.release(Some(prepared), self.shared.clock.mono());
             self.shared.desks[self.version.model].wake();
             if !goes_on {
                 return;

@@ -14,6 +14,7 @@
 
 mod assign;
 mod engine;
+mod feed;
 mod feeder;
 mod instance;
 mod models;

@@ -15,7 +15,8 @@ use omma_frame::{DropReason, ServedBy};
 use parking_lot::{Condvar, Mutex};
 
 use super::engine::{ModelParts, StartError};
-use super::feeder::{self, Feed, Requests, To};
+use super::feed::Feed;
+use super::feeder::{self, Requests, To};
 use super::instance;
 use super::shared::Shared;
 use crate::infer::backend::{BatchLimit, ModelInfo, Opener};
@@ -120,10 +121,11 @@ impl Version {
         let blocking = matches!(loaded.opener, Opener::Blocking(_));
         let chosen = choose(plan, loaded.device, loaded.info.batch, blocking, cores);
         let feed = chosen.ahead.then(|| {
-            // Instances have one batch each and one more prepared; requests fill the configured buffer.
-            let batches =
-                if blocking { chosen.instances * 2 } else { plan.in_flight_frames_max / chosen.batch.size_max };
-            Feed::new(batches, chosen.instances)
+            if blocking {
+                Feed::to_instances(chosen.instances)
+            } else {
+                Feed::to_requests(plan.in_flight_frames_max / chosen.batch.size_max, chosen.instances)
+            }
         });
         Self {
             model,
@@ -189,9 +191,6 @@ impl Version {
     pub(super) fn retire(&self, shared: &Shared) {
         if self.retired.swap(true, Ordering::AcqRel) {
             return;
-        }
-        if let Some(feed) = &self.feed {
-            feed.look_up();
         }
         if matches!(self.opener, Opener::Async(_)) {
             shared.metrics.models[self.model].instances_running.fetch_sub(1, Ordering::Relaxed);

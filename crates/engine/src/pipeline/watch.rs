@@ -90,9 +90,10 @@ fn look_at(shared: &Arc<Shared>, version: &Arc<Version>) {
             .say(Level::Error, &subject, "deadline", || format!("{}: {message}", DropReason::DeadlineExceeded.name()));
         shared.fail(pendings, DropReason::DeadlineExceeded, &message);
         if let Some(feed) = &version.feed {
-            feed.release_room(None, shared.clock.mono());
+            feed.release(None, shared.clock.mono());
+            shared.desks[version.model].wake();
         }
-        if version.retired() && !version.feed.as_ref().is_some_and(super::feeder::Feed::has_ready) {
+        if version.retired() && !version.feed.as_ref().is_some_and(super::feed::Feed::has_ready) {
             continue;
         }
         if hanging > HANGING_MAX {

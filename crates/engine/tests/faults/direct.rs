@@ -123,6 +123,29 @@ fn tensors_go_in_and_come_out_as_they_are_in_whatever_batches_and_are_answered_o
 }
 
 #[test]
+fn a_request_has_a_place_in_front_of_what_was_prepared_of_cameras() {
+    let gate = Gate::default();
+    let first = gate.clone();
+    let model = Model::new(move |batch| if batch == 0 { Turn::Wait(first.clone()) } else { Turn::Answer });
+    let mut rig = Rig::new(1, Delivery::Every, model.blocking(Device::Accelerator));
+    let plan = &mut rig.models[0].0;
+    (plan.mode, plan.instances, plan.batch.size, plan.batch.size_max) = (Mode::Async, Some(1), 1, 1);
+    let running = rig.start().expect("starts");
+    running.push_all(0, 0..4);
+    let decoded = || running.pictures[0].decoded();
+    let waiting = || running.engine.shared().waiting(0);
+    until("one frame is in the model, the next one prepared, two have no place", || {
+        gate.waiting() == 1 && decoded() == 2 && waiting() == 2
+    });
+    let asking = ask(&running, Picture::default());
+    until("the request is prepared", || decoded() == 3 && waiting() == 2);
+    gate.open();
+    until("it is answered", || asking.answers().len() == 1);
+    running.wait_settled();
+    assert_eq!(running.stop().sequences(0, 0), [0, 1, 2, 3]);
+}
+
+#[test]
 fn one_bad_item_fails_its_request_alone_and_once() {
     let table = [
         (Picture { decode: OnDecode::Corrupt, ..Picture::default() }, Some(DropReason::PictureCorrupt)),

@@ -19,9 +19,9 @@ fn entry<T>(ms: u64, item: T) -> Entry<T> {
 }
 
 /// Takes once; returns the decision and the items.
-fn take(batcher: &mut Batcher<&'static str>, now: Mono, idle_since: Option<Mono>) -> (Take, Vec<&'static str>) {
+fn take(batcher: &mut Batcher<&'static str>, now: Mono, seat: Seat) -> (Take, Vec<&'static str>) {
     let (mut batch, mut expired) = (Vec::new(), Vec::new());
-    let decision = batcher.take(now, idle_since, false, &mut batch, &mut expired);
+    let decision = batcher.take(now, seat, false, &mut batch, &mut expired);
     assert!(expired.is_empty());
     (decision, batch.into_iter().map(|taken| taken.item).collect())
 }
@@ -34,20 +34,24 @@ fn filled(batcher: &mut Batcher<&'static str>, frames: &[(u32, u64, &'static str
 
 #[test]
 fn a_batch_closes_when_full_overdue_or_an_instance_idles() {
-    let busy = None;
-    let idle = Some(at(0));
+    let busy = Seat::Ahead;
+    let idle = Seat::Idle(at(0));
     let two = [(0, 10, "a"), (1, 11, "b")];
     let four = [(0, 10, "a"), (1, 10, "b"), (2, 10, "c"), (3, 10, "d")];
     // (frames waiting, service time in ms, now in ms, idle since) -> decision
     type Frames<'a> = &'a [(u32, u64, &'static str)];
-    type Row<'a> = (Frames<'a>, u64, u64, Option<Mono>, Take);
-    let table: [Row<'_>; 9] = [
+    type Row<'a> = (Frames<'a>, u64, u64, Seat, Take);
+    let table: [Row<'_>; 12] = [
         (&[], 0, 10, idle, Take::Empty),
         // Full: at once, even for a busy instance.
         (&four, 40, 10, busy, Take::Ready),
         // Not full and nobody idle: closing early would gain nothing, the batch would wait for the instance.
         (&two, 40, 11, busy, Take::WaitUntil(Mono(u64::MAX))),
         (&two, 40, 99, busy, Take::WaitUntil(Mono(u64::MAX))),
+        // No place but for direct requests, or none at all: however full.
+        (&four, 40, 99, Seat::Direct, Take::WaitUntil(Mono(u64::MAX))),
+        (&four, 40, 99, Seat::None, Take::WaitUntil(Mono(u64::MAX))),
+        (&[], 40, 99, Seat::None, Take::Empty),
         // Idle: the oldest frame has waited its 5 ms.
         (&two, 4000, 15, idle, Take::Ready),
         // Idle, and a batch costs nothing known: at once.
@@ -58,13 +62,13 @@ fn a_batch_closes_when_full_overdue_or_an_instance_idles() {
         // However long a batch takes, nobody waits longer than the timeout.
         (&two, 4000, 11, idle, Take::WaitUntil(at(15))),
     ];
-    for (row, (frames, service_ms, now, idle_since, expected)) in table.into_iter().enumerate() {
+    for (row, (frames, service_ms, now, seat, expected)) in table.into_iter().enumerate() {
         let mut batcher = Batcher::new(plan(4, 4), 8);
         filled(&mut batcher, frames);
         if service_ms > 0 {
             batcher.observe(Duration::from_millis(service_ms));
         }
-        assert_eq!(take(&mut batcher, at(now), idle_since).0, expected, "row {row}");
+        assert_eq!(take(&mut batcher, at(now), seat).0, expected, "row {row}");
     }
 }
 
@@ -74,9 +78,9 @@ fn an_instance_that_has_just_become_idle_lingers_for_those_who_come_back() {
     batcher.observe(Duration::from_millis(20));
     filled(&mut batcher, &[(0, 10, "waited")]);
     // Idle since 12: the frame at 10 alone would go at 11, but whoever was in the last batch may return until 13.
-    assert_eq!(take(&mut batcher, at(12), Some(at(12))).0, Take::WaitUntil(at(13)));
+    assert_eq!(take(&mut batcher, at(12), Seat::Idle(at(12))).0, Take::WaitUntil(at(13)));
     filled(&mut batcher, &[(1, 12, "returned")]);
-    assert_eq!(take(&mut batcher, at(13), Some(at(12))), (Take::Ready, vec!["waited", "returned"]));
+    assert_eq!(take(&mut batcher, at(13), Seat::Idle(at(12))), (Take::Ready, vec!["waited", "returned"]));
 }
 
 #[test]
@@ -85,15 +89,15 @@ fn a_wait_for_a_busy_instance_is_no_wait_for_company() {
     batcher.observe(Duration::from_millis(20));
     filled(&mut batcher, &[(0, 10, "waited")]);
     // It has waited 90 ms for the instance; whoever comes back with the last batch still joins it.
-    assert_eq!(take(&mut batcher, at(100), Some(at(100))).0, Take::WaitUntil(at(101)));
+    assert_eq!(take(&mut batcher, at(100), Seat::Idle(at(100))).0, Take::WaitUntil(at(101)));
 }
 
 #[test]
 fn cameras_are_served_in_turn_and_each_in_its_order() {
     let mut batcher = Batcher::new(plan(4, 4), 8);
     filled(&mut batcher, &[(7, 1, "a1"), (7, 1, "a2"), (7, 1, "a3"), (7, 1, "a4"), (8, 2, "b1"), (9, 3, "c1")]);
-    assert_eq!(take(&mut batcher, at(3), None).1, ["a1", "b1", "c1", "a2"]);
-    assert_eq!(take(&mut batcher, at(9), Some(at(9))).1, ["a3", "a4"]);
+    assert_eq!(take(&mut batcher, at(3), Seat::Ahead).1, ["a1", "b1", "c1", "a2"]);
+    assert_eq!(take(&mut batcher, at(9), Seat::Idle(at(9))).1, ["a3", "a4"]);
 }
 
 /// A model hangs or all instances are busy, and a `latest` camera goes on for days.
@@ -118,7 +122,7 @@ fn ordinals_are_dense_over_what_leaves_in_a_batch() {
         assert_eq!(batcher.push(camera, entry(1, item), Some(9)), None);
     }
     let (mut batch, mut expired) = (Vec::new(), Vec::new());
-    assert_eq!(batcher.take(at(10), Some(at(0)), false, &mut batch, &mut expired), Take::Ready);
+    assert_eq!(batcher.take(at(10), Seat::Idle(at(0)), false, &mut batch, &mut expired), Take::Ready);
     assert_eq!(expired, [1], "too old: handed back, without a place in the order");
     assert_eq!(batch, [Taken { item: 2, ordinal: 0 }, Taken { item: 3, ordinal: 1 }]);
 }
@@ -132,7 +136,7 @@ fn beyond_its_room_a_camera_loses_its_own_oldest_frame() {
     assert_eq!(batcher.push(a, entry(1, "a2"), Some(2)), None);
     assert_eq!(batcher.push(a, entry(1, "a3"), Some(2)), Some("a1"));
     assert_eq!(batcher.waiting(), 3);
-    assert_eq!(take(&mut batcher, at(9), Some(at(0))).1, ["b1", "a2", "a3"]);
+    assert_eq!(take(&mut batcher, at(9), Seat::Idle(at(0))).1, ["b1", "a2", "a3"]);
 }
 
 #[test]
@@ -144,11 +148,21 @@ fn direct_requests_go_first_and_neither_lane_starves_the_other() {
     }
     let mut counts = Vec::new();
     for _ in 0..10 {
-        let batch = take(&mut batcher, at(9), None).1;
+        let batch = take(&mut batcher, at(9), Seat::Ahead).1;
         assert_eq!(batch[0], "direct");
         counts.push(batch.iter().filter(|item| **item == "direct").count());
     }
     assert_eq!(counts, [3; 10], "three of four: the configured 75%");
+}
+
+#[test]
+fn the_place_in_front_is_taken_at_once_by_a_direct_request_and_filled_up_with_frames() {
+    let mut batcher = Batcher::new(plan(4, 4), 8);
+    batcher.observe(Duration::from_millis(4000));
+    filled(&mut batcher, &[(0, 1, "a"), (1, 1, "b")]);
+    assert_eq!(batcher.push_direct(entry(1, "direct")), Ok(()));
+    assert_eq!(take(&mut batcher, at(1), Seat::None).0, Take::WaitUntil(Mono(u64::MAX)));
+    assert_eq!(take(&mut batcher, at(1), Seat::Direct), (Take::Ready, vec!["direct", "a", "b"]));
 }
 
 #[test]
@@ -158,7 +172,7 @@ fn one_by_one_the_share_holds_over_batches() {
         assert_eq!(batcher.push(CameraIndex(0), entry(1, "stream"), None), None);
         assert_eq!(batcher.push_direct(entry(1, "direct")), Ok(()));
     }
-    let served: Vec<_> = (0..16).flat_map(|_| take(&mut batcher, at(9), None).1).collect();
+    let served: Vec<_> = (0..16).flat_map(|_| take(&mut batcher, at(9), Seat::Ahead).1).collect();
     assert_eq!(served.iter().filter(|item| **item == "direct").count(), 12);
     assert_eq!(served[0], "direct");
 }
@@ -178,7 +192,7 @@ fn the_target_follows_the_depth_within_its_bounds() {
         assert_eq!(batcher.push(CameraIndex(item as u32 % 10), entry(1, item), None), None);
     }
     let (mut batch, mut expired) = (Vec::new(), Vec::new());
-    while batcher.take(at(9), Some(at(0)), false, &mut batch, &mut expired) == Take::Ready {
+    while batcher.take(at(9), Seat::Idle(at(0)), false, &mut batch, &mut expired) == Take::Ready {
         sizes.push(batch.len());
         batch.clear();
     }
@@ -242,15 +256,16 @@ proptest! {
                 Some(Step::Pass { ms }) => now += ms,
                 Some(Step::Take { .. }) | None => {
                     flush |= step.is_none();
-                    let idle = matches!(step, Some(Step::Take { idle: true })).then(|| at(now));
+                    let idle = matches!(step, Some(Step::Take { idle: true }));
+                    let seat = if idle { Seat::Idle(at(now)) } else { Seat::Ahead };
                     let (mut batch, mut expired) = (Vec::new(), Vec::new());
                     let waiting = batcher.waiting();
-                    match batcher.take(at(now), idle, flush, &mut batch, &mut expired) {
+                    match batcher.take(at(now), seat, flush, &mut batch, &mut expired) {
                         Take::Ready => prop_assert!(!batch.is_empty() || !expired.is_empty()),
                         Take::Empty => prop_assert_eq!(batcher.waiting(), 0),
                         Take::WaitUntil(until) => {
                             prop_assert!(until > at(now));
-                            prop_assert!(idle.is_none() || until <= at(now + 5), "nobody waits beyond the timeout");
+                            prop_assert!(!idle || until <= at(now + 5), "nobody waits beyond the timeout");
                             prop_assert!(waiting < size_max);
                         }
                     }
