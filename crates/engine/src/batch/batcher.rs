@@ -2,8 +2,10 @@
 //!
 //! A batch closes when it is full or, once an instance is idle, when its oldest frame has waited for company long enough
 //! or waiting longer would gain nothing. What an instance gains by waiting is company: frames that come within a small part of the time
-//! that the batch itself will take. So an idle instance lingers for that part (a twentieth) after the last arrival, and
-//! no longer: a lone frame pays 5%, and callers that come back together after each batch are served together.
+//! that the batch itself will take. So an idle instance lingers for that part (a twentieth) after the last arrival, if
+//! company comes often enough in such moments to be worth it: one that joins saves itself a batch's time, and those that
+//! wait pay a twentieth of it each. Callers that come back together after each batch are so served together, and frames
+//! that come at random do not pay.
 //!
 //! A frame's ordinal, its place in its camera's order of results, is given when it leaves: an overtaken or expired frame
 //! never had one, so nobody waits for it.
@@ -18,6 +20,8 @@ use crate::plan::BatchPlan;
 
 /// The part of a batch's own duration that an idle instance waits for company.
 const LINGER_DIVISOR: u32 = 20;
+/// What one moment says of those to come.
+const COMPANY_WEIGHT: f32 = 1.0 / 32.0;
 
 /// A frame on its way into the batcher.
 #[derive(Debug)]
@@ -81,6 +85,10 @@ pub struct Batcher<T> {
     last_arrival: Mono,
     /// A moving average of what a batch takes.
     service: Duration,
+    /// The last moment from which on company was hoped for, lingering or not, until it came.
+    hoped_since: Option<Mono>,
+    /// The part of such moments after which somebody came within the linger.
+    company: f32,
 }
 
 struct Queue<T> {
@@ -126,6 +134,8 @@ impl<T> Batcher<T> {
             oldest: Oldest::default(),
             last_arrival: Mono(0),
             service: Duration::ZERO,
+            hoped_since: None,
+            company: 1.0,
         }
     }
 
@@ -133,6 +143,7 @@ impl<T> Batcher<T> {
     /// new one settles it as overtaken. `None` for `room`: no bound here (the camera's reader bounds it).
     #[must_use = "an evicted frame must be settled"]
     pub fn push(&mut self, camera: CameraIndex, entry: Entry<T>, room: Option<u32>) -> Option<T> {
+        self.note_company(entry.arrived);
         if self.cameras.len() <= camera.slot() {
             self.cameras.resize_with(camera.slot() + 1, Queue::default);
         }
@@ -140,7 +151,6 @@ impl<T> Batcher<T> {
         if queue.items.is_empty() {
             self.turn.push_back(camera.0);
         }
-        self.last_arrival = self.last_arrival.max(entry.arrived);
         let (arrived, serial) = (entry.arrived, queue.gone + queue.items.len() as u64);
         self.waiting_bytes += entry.bytes;
         queue.items.push_back(entry);
@@ -161,7 +171,7 @@ impl<T> Batcher<T> {
         if self.direct.items.len() >= self.direct_waiting_max {
             return Err(entry.item);
         }
-        self.last_arrival = self.last_arrival.max(entry.arrived);
+        self.note_company(entry.arrived);
         let (arrived, serial) = (entry.arrived, self.direct.gone + self.direct.items.len() as u64);
         self.waiting_bytes += entry.bytes;
         self.direct.items.push_back(entry);
@@ -174,6 +184,7 @@ impl<T> Batcher<T> {
         self.plan = plan;
         self.target = plan.size.clamp(1, plan.size_max.max(1));
         self.service = Duration::ZERO;
+        self.company = 1.0;
     }
 
     /// Takes out all direct requests, and of each camera the oldest frames as long as they are `wanted`. They have had
@@ -203,6 +214,18 @@ impl<T> Batcher<T> {
         let (cameras, direct) = (&self.cameras, &self.direct);
         let gone = |queue: u32| if queue == DIRECT { direct.gone } else { cameras[queue as usize].gone };
         self.oldest.push(at, queue, serial, self.waiting_stream + direct.items.len(), gone);
+    }
+
+    fn note_company(&mut self, at: Mono) {
+        self.last_arrival = self.last_arrival.max(at);
+        if self.hoped_since.is_some_and(|since| at.since(since) <= self.linger()) {
+            self.hoped_since = None;
+            self.company += (1.0 - self.company) * COMPANY_WEIGHT;
+        }
+    }
+
+    fn linger(&self) -> Duration {
+        (self.service / LINGER_DIVISOR).min(self.plan.timeout)
     }
 
     #[must_use]
@@ -267,8 +290,14 @@ impl<T> Batcher<T> {
         let gone = |queue: u32| if queue == DIRECT { direct.gone } else { cameras[queue as usize].gone };
         // What a frame waited while every instance was busy was no wait for company.
         let overdue = self.oldest.get(gone)?.max(idle_since).plus(self.plan.timeout);
-        let linger = (self.service / LINGER_DIVISOR).min(self.plan.timeout);
-        Some(overdue.min(idle_since.max(self.last_arrival).plus(linger)))
+        let hoping_since = idle_since.max(self.last_arrival);
+        if self.hoped_since.is_some_and(|since| since != hoping_since) {
+            // Nobody came.
+            self.company -= self.company * COMPANY_WEIGHT;
+        }
+        self.hoped_since = Some(hoping_since);
+        let worth_it = self.company * LINGER_DIVISOR as f32 >= self.waiting() as f32;
+        worth_it.then(|| overdue.min(hoping_since.plus(self.linger())))
     }
 
     /// Follows the depth by doubling and halving: a deep queue wants throughput, a shallow one low latency.

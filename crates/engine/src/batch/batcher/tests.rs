@@ -83,6 +83,40 @@ fn an_instance_that_has_just_become_idle_lingers_for_those_who_come_back() {
     assert_eq!(take(&mut batcher, at(13), Seat::Idle(at(12))), (Take::Ready, vec!["waited", "returned"]));
 }
 
+/// Whether the batcher lingers with so many waiting frames, after 200 moments of which each `every`th brought company.
+fn lingers(every: u64, waiting: u64) -> bool {
+    let mut batcher: Batcher<u64> = Batcher::new(plan(16, 16), 8);
+    batcher.observe(Duration::from_millis(20));
+    let (mut batch, mut expired) = (Vec::new(), Vec::new());
+    let mut seat = |batcher: &mut Batcher<u64>, now: u64| {
+        batch.clear();
+        batcher.take(at(now), Seat::Idle(at(1)), false, &mut batch, &mut expired)
+    };
+    for moment in 1..=200 {
+        let now = moment * 100;
+        assert_eq!(batcher.push(CameraIndex(0), entry(now, now), None), None);
+        let _ = seat(&mut batcher, now);
+        if moment % every == 0 {
+            assert_eq!(batcher.push(CameraIndex(1), entry(now + 1, now), None), None);
+            let _ = seat(&mut batcher, now + 1);
+        }
+        assert!(seat(&mut batcher, now + 50) != Take::WaitUntil(at(now + 51)), "no longer than the linger");
+    }
+    for camera in 0..waiting {
+        assert_eq!(batcher.push(CameraIndex(camera as u32), entry(90_000, camera), None), None);
+    }
+    seat(&mut batcher, 90_000) != Take::Ready
+}
+
+#[test]
+fn an_instance_lingers_where_company_comes_often_enough_to_be_worth_the_wait_of_those_who_are_there() {
+    // (company in one of so many moments, frames that wait) -> whether it lingers, each for a twentieth of a batch
+    let table = [(1, 1, true), (1, 8, true), (4, 1, true), (4, 8, false), (1000, 1, false), (1000, 8, false)];
+    for (every, waiting, expected) in table {
+        assert_eq!(lingers(every, waiting), expected, "company in one of {every}, {waiting} wait");
+    }
+}
+
 #[test]
 fn a_wait_for_a_busy_instance_is_no_wait_for_company() {
     let mut batcher = Batcher::new(plan(16, 16), 8);
