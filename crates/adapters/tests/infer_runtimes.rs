@@ -11,6 +11,7 @@ use omma_engine::picture::PictureSpec;
 use omma_engine::tensor::{BatchTensor, DType, as_f16_bits, as_f32, as_f32_mut};
 use omma_testkit::backend::{Answer, Subject, conforms, input, origins, paint};
 use omma_testkit::backend_onnx::{Element, Port, one_node};
+use omma_testkit::backend_served::{Served, serves};
 
 fn tiny(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny").join(name)
@@ -49,6 +50,11 @@ fn conformance(runtime: Runtime) {
     for (name, batch_max) in MODELS {
         let Some(opened) = open(runtime, &tiny(name)) else { return };
         conforms(&Subject { model: &opened.model, spec: &spec(&opened), batch_max, tolerance: 1e-5 });
+    }
+    for (name, batch_max) in [("classifier_4.onnx", 5), ("fixed_batch_2.onnx", 2)] {
+        let Some(opened) = open(runtime, &tiny(name)) else { return };
+        let load = || open(runtime, &tiny(name)).expect("it was there").model;
+        serves(&Served { load: &load, spec: &spec(&opened), batch_max, tolerance: 1e-5 });
     }
 }
 

@@ -7,6 +7,7 @@ use omma_adapters::infer::python::{BatchAs, PythonOptions, open};
 use omma_engine::infer::backend::{BatchLimit, Device};
 use omma_engine::tensor::DType;
 use omma_testkit::backend::{Answer, Subject, conforms, input, origins};
+use omma_testkit::backend_served::{Served, serves};
 use python::{Folder, instance, interpreter, interpreter_with_torch, opened, options, spec};
 
 const MODELS: &str = r#"
@@ -75,6 +76,18 @@ fn models_conform_whatever_they_return() {
     for dtype in [DType::F16, DType::F32] {
         keep("Means", BatchAs::Numpy, dtype, &interpreter);
     }
+}
+
+#[test]
+fn models_serve_whatever_happens_around_them() {
+    let Some(interpreter) = interpreter() else { return };
+    let folder = Folder::with(MODELS);
+    let spec = spec(DType::U8);
+    let load = || {
+        let options = options(&interpreter, &folder, "Means");
+        open(options, |_| Ok(spec.clone())).unwrap_or_else(|problem| panic!("{problem}")).model
+    };
+    serves(&Served { load: &load, spec: &spec, batch_max: 4, tolerance: 0.0 });
 }
 
 #[test]

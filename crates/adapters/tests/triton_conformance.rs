@@ -9,6 +9,7 @@ use omma_adapters::infer::{check, guess_spec};
 use omma_engine::infer::backend::{BatchLimit, Device};
 use omma_frame::Size;
 use omma_testkit::backend::{Subject, conforms};
+use omma_testkit::backend_served::{Served, serves};
 use omma_testkit::triton_server::TritonServer;
 
 fn options(url: &str, model: &str) -> OpenInferenceOptions {
@@ -47,6 +48,22 @@ fn models_conform_by_grpc_by_http_and_in_shared_memory() {
                 conforms(&Subject { model: &loaded, spec: &spec, batch_max, tolerance: 1e-6 });
             }
         }
+    }
+    let (_, regions) = server.ask("GET", "/v2/systemsharedmemory/status");
+    assert!(!regions.contains("omma-oip-"), "a client that ends takes its regions along: {regions}");
+}
+
+#[test]
+fn models_serve_whatever_happens_around_them() {
+    let Some(server) = TritonServer::start(&["statistics_u8"]) else { return };
+    for (url, shared_memory) in [
+        (server.grpc(), SharedMemoryUse::Off),
+        (server.grpc(), SharedMemoryUse::On),
+        (server.http(), SharedMemoryUse::Off),
+    ] {
+        let load = || opened(&url, "statistics_u8", shared_memory).model;
+        let spec = guess_spec(&load().info, None).expect("a picture");
+        serves(&Served { load: &load, spec: &spec, batch_max: 8, tolerance: 1e-6 });
     }
     let (_, regions) = server.ask("GET", "/v2/systemsharedmemory/status");
     assert!(!regions.contains("omma-oip-"), "a client that ends takes its regions along: {regions}");

@@ -152,6 +152,11 @@ impl Subject<'_> {
         }
     }
 
+    /// What each of the first pictures gives a new instance, one at a time.
+    pub(crate) fn each_alone(&self) -> Vec<Vec<OwnedTensor>> {
+        self.alone(&mut *self.open())
+    }
+
     /// A tensor with the given pictures at its front and room for the largest batch that is tried.
     fn tensor(&self, pictures: &[usize]) -> BatchTensor {
         let slots = match self.model.info.batch {
@@ -273,7 +278,7 @@ pub fn paint(slot: &mut [u8], dtype: DType, picture: usize) {
     }
 }
 
-fn floats(values: Values<'_>) -> Vec<f32> {
+pub(crate) fn floats(values: Values<'_>) -> Vec<f32> {
     match values {
         Values::F32(values) => values.to_vec(),
         Values::U8(values) => values.iter().map(|&value| f32::from(value)).collect(),
@@ -288,7 +293,7 @@ fn item(output: &OwnedTensor, index: usize) -> OwnedTensor {
     OwnedTensor { name: output.name.clone(), shape, values: output.values[index * step..(index + 1) * step].to_vec() }
 }
 
-fn assert_close(found: &[OwnedTensor], expected: &[OwnedTensor], tolerance: f32, what: &str) {
+pub(crate) fn assert_close(found: &[OwnedTensor], expected: &[OwnedTensor], tolerance: f32, what: &str) {
     for (found, expected) in found.iter().zip(expected) {
         assert_eq!(found.shape, expected.shape, "{what}: shape of `{}`", found.name);
         for (at, (&is, &owed)) in found.values.iter().zip(&expected.values).enumerate() {

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod backend_async;
 pub mod backend_onnx;
+pub mod backend_served;
 pub mod doubles_backend;
 pub mod doubles_picture;
 pub mod engine_rig;

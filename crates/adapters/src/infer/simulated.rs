@@ -193,6 +193,7 @@ mod tests {
     use super::*;
     use crate::infer::guess_spec;
     use omma_testkit::backend::{Subject, conforms};
+    use omma_testkit::backend_served::{Served, serves};
 
     fn spec() -> PictureSpec {
         let shape = vec![None, Some(3), Some(8), Some(8)];
@@ -214,6 +215,12 @@ mod tests {
         ] {
             conforms(&Subject { model: &model, spec: &spec(), batch_max: 4.min(limit(&model)), tolerance: 0.0 });
         }
+    }
+
+    #[test]
+    fn stand_ins_serve_like_models() {
+        let load = || identity(&spec());
+        serves(&Served { load: &load, spec: &spec(), batch_max: 4, tolerance: 0.0 });
     }
 
     fn limit(model: &LoadedModel) -> usize {
