@@ -11,8 +11,8 @@ use omma_adapters::redis::link::slot_of;
 use omma_testkit::redis_proxy::{Network, Proxy};
 use omma_testkit::redis_server::{RedisCluster, RedisServer, RedisSetup};
 use redis_rig::{
-    Lines, Run, assert_each_once, came_in, came_out, camera, count, folder, publish, results, wait, wait_each_once,
-    wait_settled, write,
+    Lines, Run, as_it_comes, assert_each_once, came_in, came_out, camera, count, folder, publish, results, wait,
+    wait_each_once, wait_settled, write,
 };
 
 fn server() -> Option<RedisServer> {
@@ -102,6 +102,27 @@ fn a_server_that_answers_nobody_for_longer_than_all_timeouts() {
     server.resume();
     wait_each_once(&server, &cameras, 400);
     run.end();
+}
+
+#[test]
+fn a_server_frozen_for_ten_seconds_under_two_processes_one_of_which_is_killed_later() {
+    let Some(server) = server() else { return };
+    let (mut client, cameras) = (server.client(), cameras(16));
+    let folder = folder(&server.unix_url(), &server.unix_url(), &Lines::default());
+    as_it_comes(folder.path());
+    cameras.iter().for_each(|camera| write(&mut client, camera, 0..400));
+    let runs = [Run::start(folder.path()), Run::start(folder.path())];
+    wait("results", || count(&mut client, &cameras) >= 500);
+    let begin = std::time::Instant::now();
+    server.pause();
+    wait("ten seconds are over", || begin.elapsed() > Duration::from_secs(10));
+    server.resume();
+    wait("results again", || count(&mut client, &cameras) >= 3000);
+    let [stays, dies] = runs;
+    dies.kill();
+    cameras.iter().for_each(|camera| write(&mut client, camera, 400..500));
+    wait_each_once(&server, &cameras, 500);
+    stays.end();
 }
 
 #[test]

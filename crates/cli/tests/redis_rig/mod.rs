@@ -60,6 +60,17 @@ pub fn folder(from: &str, to: &str, lines: &Lines) -> TempDir {
     folder
 }
 
+/// Takes out of a folder's configuration the timings that make tests quick: those of the documentation hold again.
+pub fn as_it_comes(folder: &Path) {
+    let path = folder.join("omma.toml");
+    let text = fs::read_to_string(&path).expect("a configuration");
+    let quick =
+        |line: &&str| ["lease_ms", "reply_timeout_ms", "backoff_ms_max"].iter().any(|key| line.starts_with(key));
+    let usual: Vec<&str> = text.lines().filter(|line| !quick(line)).collect();
+    assert_eq!(usual.len() + 4, text.lines().count(), "{text}");
+    fs::write(path, usual.join("\n")).expect("written");
+}
+
 /// A running `omma run`, killed if the test fails.
 pub struct Run {
     child: Child,
