@@ -5,12 +5,14 @@
 
 mod redis_rig;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use omma_adapters::redis::Password;
+use omma_adapters::redis::names::StreamNames;
 use omma_adapters::source::redis::RedisSourceOptions;
-use omma_engine::cameras::Delivery;
-use omma_engine::source::{Fate, Settlement};
+use omma_engine::cameras::{Cameras, Delivery};
+use omma_engine::source::{Arrival, Fate, Settlement};
 use omma_frame::DropReason;
 use omma_testkit::redis_proxy::{Network, Proxy};
 use omma_testkit::redis_server::{RedisCluster, RedisServer, RedisSetup, Reply};
@@ -114,10 +116,7 @@ fn a_frame_that_nobody_ever_settles_goes_to_the_dead_letters() {
     // Whoever takes frame 1 dies of it.
     for _ in 0..2 {
         let (mut source, _) = open(&options, 1);
-        let fate = |arrival: &omma_engine::source::Arrival| match arrival.sequence {
-            Some(1) => Settlement { fate: Fate::Dropped(DropReason::Shutdown), ..published(arrival) },
-            _ => published(arrival),
-        };
+        let fate = |arrival: &Arrival| (arrival.sequence != Some(1)).then(|| published(arrival));
         let mut had = Had::default();
         let demand = TestDemand::new(32, 64);
         drive_with(&mut source, &mut had, &demand, |had| had.frames.values().any(|frames| frames.contains(&1)), fate);
@@ -133,6 +132,96 @@ fn a_frame_that_nobody_ever_settles_goes_to_the_dead_letters() {
         assert!(letters.contains(part), "{part} in {letters}");
     }
     drop(source);
+}
+
+#[test]
+fn frames_that_are_given_back_untried_are_never_poison() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    write(&mut client, "cam-0000", 0..3);
+    let options = RedisSourceOptions { deliveries_max: 2, ..options(&server.url(), Delivery::Every) };
+    // As when results cannot be written, and omma is stopped in order again and again.
+    for _ in 0..6 {
+        let (mut source, _) = open(&options, 1);
+        let back = |arrival: &Arrival| Settlement { fate: Fate::Dropped(DropReason::Shutdown), ..published(arrival) };
+        drive_with(&mut source, &mut Had::default(), &TestDemand::new(32, 64), |had| had.total() == 3, back);
+    }
+    assert_eq!(pending(&mut client, "cam-0000"), 3);
+    let (mut source, _) = open(&options, 1);
+    let mut had = Had::default();
+    drive(&mut source, &mut had, |had| had.total() == 3);
+    assert_eq!(had.unreadable, []);
+    rest(&mut source, || pending(&mut client, "cam-0000") == 0);
+}
+
+#[test]
+fn poison_that_cannot_be_put_aside_stays_pending_and_stops_nobody() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    (0..2).for_each(|number| write(&mut client, &camera(number), 0..3));
+    client.ok(&["SET", "omma:dead", "no stream"]);
+    let options = RedisSourceOptions { deliveries_max: 1, ..options(&server.url(), Delivery::Every) };
+    {
+        // Whoever takes frame 1 of the first camera dies of it.
+        let (mut source, cameras) = open(&options, 2);
+        let dies = |arrival: &Arrival| arrival.camera == cameras[0] && arrival.sequence == Some(1);
+        let fate = |arrival: &Arrival| (!dies(arrival)).then(|| published(arrival));
+        drive_with(&mut source, &mut Had::default(), &TestDemand::new(32, 64), |had| had.total() == 6, fate);
+    }
+    let (mut source, _) = open(&options, 2);
+    let mut had = Had::default();
+    drive(&mut source, &mut had, |had| had.said().contains("1 poisoned entries stay pending until they can be copied"));
+    assert!(had.said().contains("omma:dead") && had.said().contains("WRONGTYPE"), "{}", had.said());
+    // Longer than a lease: they are renewed all the same.
+    let begin = Instant::now();
+    let mut next = 3;
+    while begin.elapsed() < options.lease * 2 {
+        (0..2).for_each(|number| write(&mut client, &camera(number), next..next + 1));
+        next += 1;
+        let expected = 1 + 2 * (next as usize - 3);
+        drive(&mut source, &mut had, |had| had.total() >= expected);
+    }
+    // Nothing is acknowledged that is not put aside.
+    rest(&mut source, || pending(&mut client, &camera(0)) == 1);
+    client.ok(&["DEL", "omma:dead"]);
+    rest(&mut source, || pending(&mut client, &camera(0)) == 0);
+    assert!(flat(&client.ok(&["XRANGE", "omma:dead", "-", "+"])).contains("poisoned"));
+}
+
+#[test]
+fn who_shares_cameras_out_otherwise_or_reads_other_streams_takes_nothing_from_others() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    (0..8).for_each(|number| write(&mut client, &camera(number), 0..5));
+    let all = options(&server.url(), Delivery::Every);
+    let (mut source, _) = open(&all, 8);
+    let mut had = Had::default();
+    drive(&mut source, &mut had, |had| had.total() == 40);
+    // As many shards in another process, but of other streams.
+    (0..8).for_each(|number| {
+        let stream = format!("site-b:{}", camera(number));
+        client.ok(&["XADD", &stream, "*", "seq", "0", "data", "x"]);
+    });
+    let names = StreamNames::parse("site-b:{camera}").expect("a pattern");
+    let other = RedisSourceOptions { names, identity: Some("other".into()), ..options(&server.url(), Delivery::Every) };
+    let (mut elsewhere, _) = open(&other, 8);
+    let mut there = Had::default();
+    drive(&mut elsewhere, &mut there, |had| had.total() == 8);
+    // Another number of shards: it says so, and the first goes on.
+    let mut odd = options(&server.url(), Delivery::Every);
+    (odd.shards, odd.cameras, odd.identity) = (16, Arc::new(Cameras::new(16)), Some("odd".into()));
+    let (mut late, _) = open(&odd, 8);
+    let mut nothing = Had::default();
+    drive(&mut late, &mut nothing, |had| !had.errors.is_empty());
+    let said = nothing.said();
+    assert!(said.contains("another process has 32 shards") && said.contains("max_consumer_shards"), "{said}");
+    (0..8).for_each(|number| write(&mut client, &camera(number), 5..10));
+    drive(&mut source, &mut had, |had| had.total() == 80);
+    assert_eq!(nothing.total(), 0);
+    // Once the first has left, its cameras are the other's.
+    drop(source);
+    (0..8).for_each(|number| write(&mut client, &camera(number), 10..12));
+    drive(&mut late, &mut nothing, |had| had.total() == 16);
 }
 
 #[test]

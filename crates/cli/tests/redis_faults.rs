@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use omma_adapters::redis::link::slot_of;
 use omma_testkit::redis_proxy::{Network, Proxy};
-use omma_testkit::redis_server::{RedisCluster, RedisServer, RedisSetup};
+use omma_testkit::redis_server::{RedisCluster, RedisServer, RedisSetup, Reply};
 use redis_rig::{
-    Lines, Run, as_it_comes, assert_each_once, came_in, came_out, camera, count, folder, publish, results, wait,
-    wait_each_once, wait_settled, write,
+    FRAMES, Lines, PICTURE, Run, as_it_comes, assert_each_once, came_in, came_out, camera, count, folder, publish,
+    results, wait, wait_each_once, wait_settled, write,
 };
 
 fn server() -> Option<RedisServer> {
@@ -211,6 +211,47 @@ fn a_server_without_memory_for_results() {
     wait("it is said", || run.said("maxmemory"));
     client.ok(&["CONFIG", "SET", "maxmemory", "0"]);
     wait_each_once(&server, &cameras, 400);
+    run.end();
+}
+
+#[test]
+fn of_a_cluster_one_of_whose_masters_hangs_the_others_go_on() {
+    let Some(cluster) = RedisCluster::start(3, false, &RedisSetup::default()) else { return };
+    let url = cluster.nodes[0].url();
+    let lines = Lines { source: "cluster = true", sink: "cluster = true", ..Lines::default() };
+    let folder = folder(&url, &url, &lines);
+    as_it_comes(folder.path());
+    let cameras: Vec<String> = (0..12).map(|number| format!("{{s{:02}}}:cam-{number:04}", number % 32)).collect();
+    let hangs = |camera: &&String| (16_384 / 3..16_384 * 2 / 3).contains(&usize::from(slot_of(camera.as_bytes())));
+    let others: Vec<String> = cameras.iter().filter(|camera| !hangs(camera)).cloned().collect();
+    assert!((1..cameras.len()).contains(&others.len()), "cameras on both sides of the fault");
+    let frame = |camera: &String, sequence: u64| {
+        let (stream, sequence) = (format!("{FRAMES}{camera}"), sequence.to_string());
+        let words = [&["XADD", &stream, "*", "seq", &sequence][..], &PICTURE[..]].concat();
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        assert!(matches!(cluster.command(&words), Reply::Bulk(_)));
+    };
+    cameras.iter().for_each(|camera| (0..10).for_each(|sequence| frame(camera, sequence)));
+    let run = Run::start(folder.path());
+    wait("results", || count(&mut &cluster, &cameras) == 10 * cameras.len());
+    cluster.nodes[1].pause();
+    let (begin, mut longest, mut next) = (std::time::Instant::now(), Duration::ZERO, 10);
+    while begin.elapsed() < Duration::from_secs(15) {
+        let sent = std::time::Instant::now();
+        others.iter().for_each(|camera| frame(camera, next));
+        next += 1;
+        wait("results of the others", || count(&mut &cluster, &others) == next as usize * others.len());
+        longest = longest.max(sent.elapsed());
+    }
+    // A third of a lease, for each of the few questions of a turn that wait for the one that hangs.
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
+    cluster.nodes[1].resume();
+    cluster.wait_for("cluster_state:ok");
+    cameras.iter().filter(hangs).for_each(|camera| (10..20).for_each(|sequence| frame(camera, sequence)));
+    let frames: usize = cameras.iter().map(|camera| came_in(&mut &cluster, camera).len()).sum();
+    wait("all results", || count(&mut &cluster, &cameras) >= frames);
+    wait_settled(&mut &cluster, &cameras);
+    assert_each_once(&mut &cluster, &mut &cluster, &cameras);
     run.end();
 }
 

@@ -123,12 +123,13 @@ pub fn drive(source: &mut RedisSource, had: &mut Had, done: impl FnMut(&Had) -> 
     drive_with(source, had, &TestDemand::new(32, 4096), done, published);
 }
 
-pub fn drive_with(
+/// As [`drive`]; `fate` says what becomes of each, if anything does.
+pub fn drive_with<F: Into<Option<Settlement>>>(
     source: &mut RedisSource,
     had: &mut Had,
     demand: &TestDemand,
     mut done: impl FnMut(&Had) -> bool,
-    fate: impl Fn(&Arrival) -> Settlement,
+    fate: impl Fn(&Arrival) -> F,
 ) {
     let begin = Instant::now();
     let mut arrivals = Vec::new();
@@ -137,7 +138,7 @@ pub fn drive_with(
             had.errors.push(error);
         }
         drop(source.found());
-        let settlements: Vec<Settlement> = arrivals.iter().map(&fate).collect();
+        let settlements: Vec<Settlement> = arrivals.iter().filter_map(|arrival| fate(arrival).into()).collect();
         arrivals.drain(..).for_each(|arrival| had.note(&arrival));
         source.settle(&settlements).expect("settlements are accepted");
         let waited = begin.elapsed() < PATIENCE;

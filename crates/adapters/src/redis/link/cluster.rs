@@ -1,9 +1,11 @@
 //! A Redis Cluster: which node has which slot, a connection to each node that is needed, and what to do when slots move.
 //!
 //! Each command goes to the master of its slot, all nodes work at once, and a node that is away costs its own commands
-//! only. A command that has moved was not done, so it is sent again, a few times.
+//! only. A command that has moved was not done, so it is sent again, a few times. A node that was lost is left alone for a
+//! multiple of what finding that out has cost: one that hangs takes little of the time that is the others'.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 
@@ -18,6 +20,11 @@ const ROUNDS_MAX: usize = 4;
 /// Masters that a map may name; Redis recommends at most 1000 nodes.
 const NODES_MAX: usize = 2048;
 
+/// A lost node is left alone for so many times as long as it was waited for, within these bounds.
+const LEFT_ALONE: u32 = 4;
+const LEFT_ALONE_MIN: Duration = Duration::from_millis(250);
+const LEFT_ALONE_MAX: Duration = Duration::from_secs(10);
+
 /// The address of a node as the map names it.
 type Name = (String, u16);
 
@@ -28,6 +35,8 @@ pub(super) struct Cluster {
     /// By slot the place among the masters; `u16::MAX`: nobody has it.
     owners: Vec<u16>,
     nodes: BTreeMap<Name, Node>,
+    /// Until when nodes that were lost are not tried.
+    left_alone: BTreeMap<Name, Instant>,
     stale: bool,
 }
 
@@ -66,16 +75,40 @@ impl Cluster {
         // The URL's node first: it is what the user can change by changing where a name leads.
         let candidates = std::iter::once(seed.clone()).chain(known.iter().map(|name| address_of(name, seed)));
         for address in candidates.take(16) {
+            if let Some(error) = self.leaves_alone(&address) {
+                why = Some(error);
+                continue;
+            }
+            let begun = Instant::now();
             match ask_for_map(&address, options) {
                 Ok((masters, owners)) => {
                     self.nodes.retain(|name, _| masters.contains(name));
+                    self.left_alone.retain(|name, _| masters.contains(name));
                     (self.masters, self.owners, self.stale) = (masters, owners, false);
                     return Ok(());
                 }
-                Err(error) => why = Some(error),
+                Err(error) => {
+                    self.leave_alone(&address, begun);
+                    why = Some(error);
+                }
             }
         }
         Err(why.unwrap_or_else(|| LinkError::lost(seed, "no node of the cluster is known")))
+    }
+
+    /// A node was not to be had, as was found out since `begun`.
+    fn leave_alone(&mut self, address: &Address, begun: Instant) {
+        let pause = (begun.elapsed() * LEFT_ALONE).clamp(LEFT_ALONE_MIN, LEFT_ALONE_MAX);
+        if let Address::Tcp { host, port, .. } = address {
+            self.left_alone.insert((host.clone(), *port), Instant::now() + pause);
+        }
+    }
+
+    fn leaves_alone(&self, address: &Address) -> Option<LinkError> {
+        let Address::Tcp { host, port, .. } = address else { return None };
+        let until = self.left_alone.get(&(host.clone(), *port)).filter(|until| Instant::now() < **until)?;
+        let pause = until.saturating_duration_since(Instant::now());
+        Some(LinkError::lost(address, &format!("was lost, and is tried again in {} ms", pause.as_millis())))
     }
 
     fn node_of(&self, place: Place) -> Option<Name> {
@@ -129,20 +162,24 @@ impl Cluster {
                 }
             }
         }
-        let mut sent: Vec<(Name, Vec<Pending>, Result<(), LinkError>)> = Vec::with_capacity(by_node.len());
+        let mut sent: Vec<(Name, Vec<Pending>, Result<(), LinkError>, Instant)> = Vec::with_capacity(by_node.len());
         for (name, list) in by_node {
+            let begun = Instant::now();
             let outcome = self.send(&name, seed, options, commands, &list);
-            sent.push((name, list, outcome));
+            sent.push((name, list, outcome, begun));
         }
         let mut moved = Vec::new();
-        for (name, list, outcome) in sent {
+        for (name, list, outcome, begun) in sent {
             let lost = match outcome {
                 Ok(()) => self.hear_node(&name, seed, list, &mut moved, hear),
                 Err(error) => Some((error, list)),
             };
             if let Some((error, list)) = lost {
                 // Another node may be master by now.
-                self.nodes.remove(&name);
+                let address = address_of(&name, seed);
+                if self.nodes.remove(&name).is_some() || self.leaves_alone(&address).is_none() {
+                    self.leave_alone(&address, begun);
+                }
                 self.stale = true;
                 for command in list {
                     let _ = hear(command.number, Answer::Lost(&error));
@@ -161,6 +198,9 @@ impl Cluster {
         list: &[Pending],
     ) -> Result<(), LinkError> {
         let address = address_of(name, seed);
+        if let Some(error) = self.leaves_alone(&address) {
+            return Err(error);
+        }
         if !self.nodes.contains_key(name) {
             self.nodes.insert(name.clone(), Node::connect(&address, 0, options)?);
         }

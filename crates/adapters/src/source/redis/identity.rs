@@ -46,13 +46,25 @@ fn began(pid: u32) -> Option<String> {
     rest.split_whitespace().nth(19).map(str::to_owned)
 }
 
-/// Whether a process is known to be dead: it was one of this machine, and is there no more. Of other machines nothing is
-/// known but that their leases run out.
+/// Whether a process is known to be dead: it was one of this machine, and is there no more, or another has its number. Of
+/// other machines nothing is known but that their leases run out; nor of one whose `stat` is kept from us (`hidepid`).
 pub(super) fn is_dead(identity: &str) -> bool {
     let mut parts = identity.split('|');
     let (Some(there), Some(pid), Some(since)) = (parts.next(), parts.next(), parts.next()) else { return false };
     let Ok(pid) = pid.parse::<u32>() else { return false };
-    there == machine() && !since.is_empty() && began(pid).as_deref() != Some(since)
+    if there != machine() || since.is_empty() {
+        return false;
+    }
+    match began(pid) {
+        Some(began) => began != since,
+        None => !exists(pid),
+    }
+}
+
+fn exists(pid: u32) -> bool {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
+    // SAFETY: a call without pointers that sends nothing.
+    unsafe { libc::kill(pid, 0) == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH) }
 }
 
 #[cfg(test)]

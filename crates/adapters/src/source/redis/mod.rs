@@ -179,13 +179,19 @@ impl RedisSource {
         let options = RedisSourceOptions { poll_max: options.poll_max.max(options.poll_min), ..options };
         let refused =
             |message: String| SourceError { source: options.name.clone(), camera: None, message, retry_after: None };
-        let link = Link::new(RedisOptions { value_bytes_max: options.payload_bytes_max, ..options.redis.clone() })
-            .map_err(|error| refused(error.message))?;
+        let mut redis = RedisOptions { value_bytes_max: options.payload_bytes_max, ..options.redis.clone() };
+        if redis.cluster {
+            // While one master is waited for, the leases that the others keep must not run out.
+            redis.reply_timeout = redis.reply_timeout.min(options.lease / 3);
+        }
+        let link = Link::new(redis).map_err(|error| refused(error.message))?;
         let now = Instant::now();
         let identity = options.identity.clone().unwrap_or_else(|| identity::own().to_owned());
         let own = (0..options.shards).filter(|shard| *shard as usize % options.readers.max(1) == options.reader);
-        let prefix = format!("omma:lease:{}:{}", options.group, options.name);
-        let leases = Leases::new(prefix, identity, options.lease, own, now);
+        // Who reads other streams shares no cameras. Braces would have a cluster put all leases in one slot.
+        let streams = options.names.stream("*").replace(['{', '}'], "");
+        let prefix = format!("omma:lease:{}:{}:{streams}", options.group, options.name);
+        let leases = Leases::new(prefix, identity, options.shards, options.lease, own, now);
         let entries = EntryReader::new(options.wire, options.payload_bytes_max, Rings::new(options.rings.clone()));
         let (requests, to_do) = bounded(1);
         let (done, replies) = bounded(REPLIES_MAX);

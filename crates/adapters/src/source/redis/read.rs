@@ -307,6 +307,11 @@ impl Worker {
                     self.say(None, &error.message, pause.unwrap_or_default(), reply);
                 }
             }
+            // One master that loads or was demoted is not the others' trouble.
+            _ if self.link.is_cluster() => {
+                let pause = asked.iter().map(|&position| self.streams[position as usize].leave_alone(now)).max();
+                self.say(None, &error.message, pause.unwrap_or_default(), reply);
+            }
             _ => self.fail(&error, now, reply),
         }
     }

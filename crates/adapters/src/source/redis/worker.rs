@@ -106,8 +106,12 @@ pub(super) struct Worker {
     pub owing: Vec<u32>,
     /// Since when, if there are any.
     pub owing_since: Option<Instant>,
-    /// Poisoned entries that are not in the dead-letter stream yet.
+    /// Poisoned entries that are not in the dead-letter stream yet, and when that is tried (again).
     pub dead: Vec<(u32, EntryId)>,
+    pub bury_at: Instant,
+    pub burials_failed: u32,
+    /// Entries that were given back without having been tried.
+    pub untried: Vec<(u32, EntryId)>,
     /// Streams whose group has to be seen to.
     pub closed: bool,
     pub rota: Rota,
@@ -148,6 +152,9 @@ impl Worker {
             owing: Vec::new(),
             owing_since: None,
             dead: Vec::new(),
+            bury_at: now,
+            burials_failed: 0,
+            untried: Vec::new(),
             closed: true,
             rota: Rota::default(),
             rest,
@@ -218,14 +225,18 @@ impl Worker {
         }
         // Nobody is asked again at once who has just not answered; a goodbye is worth a try.
         if self.down.is_none_or(|until| now >= until) || request.stop {
-            self.bury(&mut reply, now);
             if request.stop {
+                self.bury(&mut reply, now);
+                self.undo_deliveries();
                 if let Some(part) = self.post(&[], now) {
                     self.hear(part, &mut Outlet::new(&mut [], replies), &mut reply);
                 }
                 self.leases.leave(&mut self.link);
             } else {
+                // Before anything that may fail for reasons of its own.
                 self.keep_leases(now, &mut reply);
+                self.bury(&mut reply, now);
+                self.undo_deliveries();
                 self.find_cameras(now, &mut reply);
                 self.open(now, &mut reply);
                 self.look(now, &mut reply);
@@ -283,7 +294,10 @@ impl Worker {
     fn settle(&mut self, settled: Settled) {
         let Some(stream) = self.streams.get_mut(settled.stream as usize) else { return };
         match settled.fate {
-            EntryFate::Again => stream.settled(settled.id),
+            EntryFate::Again => {
+                stream.settled(settled.id);
+                self.untried.push((settled.stream, settled.id));
+            }
             EntryFate::Done => {
                 stream.settled(settled.id);
                 self.acknowledge(settled.stream, settled.id);
@@ -310,21 +324,16 @@ impl Worker {
             let list = by_shard.get(shard as usize).map_or(&[][..], Vec::as_slice);
             list.iter().all(|&position| streams[position as usize].is_drained())
         };
-        match self.leases.tick(&mut self.link, now, &is_drained) {
-            Ok(changes) => {
-                self.is_up();
-                self.closed |= !changes.gained.is_empty();
-                self.lose(&changes.lost, reply);
-                reply.resumed_shards.extend(changes.resumed);
-                if let Some(error) = changes.failed {
-                    self.say(None, &error.message, Duration::from_millis(250), reply);
-                }
-            }
-            Err(error) => {
-                let lost = self.leases.expire(now);
-                self.lose(&lost, reply);
-                self.fail(&error, now, reply);
-            }
+        let changes = self.leases.tick(&mut self.link, now, &is_drained);
+        self.closed |= !changes.gained.is_empty();
+        self.lose(&changes.lost, reply);
+        reply.resumed_shards.extend(changes.resumed);
+        if let Some(error) = changes.down {
+            return self.fail(&error, now, reply);
+        }
+        self.is_up();
+        if let Some(error) = changes.failed {
+            self.say(None, &error.message, Duration::from_millis(250), reply);
         }
     }
 
