@@ -362,3 +362,36 @@ fn what_another_consumer_has_left_is_taken_over() {
     assert_eq!(had.frames[&cameras[0]], numbers(0..10));
     rest(&mut source, || pending(&mut client, "cam-0000") == 0);
 }
+
+#[test]
+fn what_another_consumer_has_left_is_taken_over_while_new_frames_flow() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    let stream = "omma:frames:cam-0000";
+    write(&mut client, "cam-0000", 0..2000);
+    client.ok(&["XGROUP", "CREATE", stream, "omma", "0"]);
+    client.ok(&["XREADGROUP", "GROUP", "omma", "stranger", "COUNT", "1990", "STREAMS", stream, ">"]);
+    let options =
+        RedisSourceOptions { claim_idle: Duration::from_secs(3600), ..options(&server.url(), Delivery::Every) };
+    let (mut source, cameras) = open(&options, 1);
+    let mut had = Had::default();
+    drive(&mut source, &mut had, |had| had.total() == 10);
+    // Now they have been left alone for long enough.
+    client.left_alone(stream, "omma", "stranger");
+    let mut flowing = 2000;
+    drive(&mut source, &mut had, |had| {
+        if had.total() as u64 >= flowing - 1990 {
+            write(&mut client, "cam-0000", flowing..flowing + 1);
+            flowing += 1;
+        }
+        had.redelivered.len() == 1990
+    });
+    drive(&mut source, &mut had, |had| had.total() as u64 == flowing);
+    assert_eq!(had.redelivered, numbers(0..1990), "each once, in order, and told from those that flow");
+    let (mut frames, mut new) = (had.frames[&cameras[0]].clone(), had.frames[&cameras[0]].clone());
+    new.retain(|&frame| frame >= 1990);
+    assert_eq!(new, numbers(1990..flowing), "these flow in their order");
+    frames.sort_unstable();
+    assert_eq!(frames, numbers(0..flowing), "each once");
+    rest(&mut source, || pending(&mut client, "cam-0000") == 0);
+}

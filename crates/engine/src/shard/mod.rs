@@ -119,6 +119,7 @@ impl Shards {
         state.counters.receive();
         let sequence = match arrival.sequence {
             None => state.next_sequence,
+            Some(sequence) if arrival.redelivered => sequence,
             Some(sequence) if std::mem::take(&mut state.resumed) => sequence,
             Some(sequence) if sequence >= state.next_sequence => {
                 // The first frame only tells where the camera's count stands.
@@ -133,7 +134,9 @@ impl Shards {
             }
             Some(restarted) => restarted,
         };
-        state.next_sequence = sequence.wrapping_add(1);
+        if !arrival.redelivered || arrival.sequence.is_none() {
+            state.next_sequence = sequence.wrapping_add(1);
+        }
         let unfit = match arrival.payload.byte_len() {
             Some(0) => Some(DropReason::PayloadEmpty),
             Some(bytes) if bytes > self.payload_bytes_max => Some(DropReason::PayloadTooLarge),

@@ -35,6 +35,7 @@ use omma_ring::{Rings, RingsOptions};
 pub use self::discover::{CameraInbox, CameraInboxEnd, InboxError};
 use self::entries::EntryReader;
 use self::leases::Leases;
+use self::stream::{EntryId, FIRST};
 use self::worker::{EntryFate, REPLIES_MAX, Reply, Request, Settled, Worker};
 use crate::redis::link::Link;
 use crate::redis::wire::Wire;
@@ -138,6 +139,8 @@ struct Known {
     held: u32,
     /// Handed over in this poll.
     given: u32,
+    /// The newest that was ever handed over.
+    last: EntryId,
 }
 
 /// See the module.
@@ -231,7 +234,7 @@ impl RedisSource {
             self.places.resize(camera.slot() + 1, u32::MAX);
         }
         self.places[camera.slot()] = place;
-        self.cameras.push(Known { camera, shard, held: 0, given: 0 });
+        self.cameras.push(Known { camera, shard, held: 0, given: 0, last: FIRST });
     }
 
     /// The specification's batch read (its section 3.2): up to `count` messages of any cameras within `timeout`, fewer if
@@ -330,8 +333,9 @@ impl RedisSource {
         if self.held.is_empty() || left == 0 {
             return;
         }
+        let every = self.delivery == Delivery::Every;
         let mut kept = VecDeque::new();
-        while let Some((place, arrival)) = self.held.pop_front() {
+        while let Some((place, mut arrival)) = self.held.pop_front() {
             let known = &mut self.cameras[place as usize];
             if known.given == 0 {
                 self.served.push(place);
@@ -340,6 +344,10 @@ impl RedisSource {
                 known.given += 1;
                 known.held -= 1;
                 left -= 1;
+                // Entries come in the order of their ids but for those that were pending with somebody else or forgotten.
+                let id = (arrival.token.0, arrival.token.1);
+                arrival.redelivered = every && id <= known.last;
+                known.last = known.last.max(id);
                 arrivals.push(arrival);
             } else {
                 // Nothing younger of this camera may pass it.
