@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use omma_adapters::redis::Password;
 use omma_adapters::source::redis::RedisSourceOptions;
 use omma_engine::cameras::Delivery;
-use omma_engine::source::{Fate, Settlement};
+use omma_engine::source::{Fate, Settlement, SourceError};
 use omma_frame::DropReason;
 use omma_testkit::redis_proxy::{Network, Proxy};
 use omma_testkit::redis_server::{RedisCluster, RedisServer, RedisSetup, Reply};
@@ -103,6 +103,26 @@ fn entries_that_make_no_frame_are_told_by_name_and_the_next_is_whole() {
     let expected: Vec<DropReason> = entries.iter().filter_map(|(_, reason)| *reason).collect();
     assert_eq!(reasons, expected, "{:?}", had.unreadable);
     rest(&mut source, || pending(&mut client, "cam-0000") == 0);
+}
+
+#[test]
+fn a_batch_of_messages_comes_whole_and_what_went_wrong_beside_it_is_said_afterwards() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    write(&mut client, "cam-0000", 0..100);
+    client.ok(&["SET", "omma:frames:cam-0001", "no stream"]);
+    let (mut source, cameras) = open(&options(&server.url(), Delivery::Every), 2);
+    let (begin, mut frames, mut errors) = (Instant::now(), Vec::new(), Vec::new());
+    while frames.len() < 100 || errors.is_empty() {
+        match source.get_messages_batch(Duration::from_millis(100), 10) {
+            Ok(messages) => frames.extend(messages.iter().filter_map(|message| message.sequence)),
+            Err(error) => errors.push(error),
+        }
+        assert!(begin.elapsed() < redis_rig::PATIENCE, "{frames:?}, {errors:?}");
+    }
+    assert_eq!(frames, numbers(0..100));
+    let wrong = |error: &SourceError| error.camera == Some(cameras[1]) && error.message.contains("cam-0001");
+    assert!(errors.iter().all(wrong), "{errors:?}");
 }
 
 #[test]

@@ -241,7 +241,7 @@ impl RedisSource {
     /// no more are there by then. What is read must be settled like what [`Source::poll`] gives, which goes the same way.
     ///
     /// # Errors
-    /// As [`Source::poll`]; what had come before is lost to the caller, but not to the group.
+    /// As [`Source::poll`]. Messages that have come are given first, and the error with the next call.
     pub fn get_messages_batch(&mut self, timeout: Duration, count: usize) -> Result<Vec<Arrival>, SourceError> {
         struct Plenty(usize);
         impl Demand for Plenty {
@@ -255,7 +255,14 @@ impl RedisSource {
         let until = Instant::now() + timeout;
         let mut messages = Vec::new();
         loop {
-            self.poll(&Plenty(count - messages.len()), &mut messages)?;
+            match self.poll(&Plenty(count - messages.len()), &mut messages) {
+                Ok(_) => {}
+                Err(error) if messages.is_empty() => return Err(error),
+                Err(error) => {
+                    self.errors.push_front(error);
+                    return Ok(messages);
+                }
+            }
             let now = Instant::now();
             if messages.len() >= count || now >= until {
                 return Ok(messages);
