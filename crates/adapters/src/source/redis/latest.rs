@@ -24,7 +24,7 @@ for place, key in ipairs(KEYS) do
   local groups = redis.pcall('XINFO', 'GROUPS', key)
   local lag, read = nil, nil
   if groups.err then
-    out[#out + 1] = {place, groups.err}
+    out[#out + 1] = {place, string.find(groups.err, 'no such key', 1, true) and 'NOGROUP' or groups.err}
   else
     for _, fields in ipairs(groups) do
       local group = {}

@@ -217,7 +217,7 @@ impl RedisSource {
         let mut worker = Worker::new(Arc::new(options.clone()), link, leases, entries, now);
         for &camera in cameras {
             let Some(known) = table.get(camera.slot()) else { continue };
-            worker.add(camera, &options.names.stream(known.plan.id.as_str()), known.shard, now);
+            worker.add(camera, &options.names.stream(known.plan.id.as_str()), known.shard, false, now);
             source.know(camera, known.shard);
         }
         let thread = std::thread::Builder::new().name(format!("omma-redis-{}", options.reader)).spawn(move || {

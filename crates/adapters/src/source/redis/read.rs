@@ -193,7 +193,7 @@ impl Worker {
                 return false;
             }
             let stream = &streams[position as usize];
-            !matches!(stream.cursor, Cursor::Closed(_)) && !stream.asked && !stream.is_away(now)
+            !matches!(stream.cursor, Cursor::Closed(_) | Cursor::Gone) && !stream.asked && !stream.is_away(now)
         };
         let lists = self.by_shard.iter().zip(&held).filter(|(_, held)| **held).flat_map(|(list, _)| list);
         let ready = lists.filter(|&&position| is_ready(position)).count();

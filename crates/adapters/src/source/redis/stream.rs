@@ -26,6 +26,8 @@ pub(super) enum Cursor {
     New,
     /// Only the newest of what nobody has been given yet.
     Skip,
+    /// Nothing: a stream that was found is gone, and the search for streams tells when it is back.
+    Gone,
 }
 
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(super) struct Stream {
     pub camera: CameraIndex,
     pub key: Box<[u8]>,
     pub shard: u32,
+    /// It was there before its camera was known, so that it need not be made.
+    pub found: bool,
     pub place: Place,
     pub cursor: Cursor,
     /// The newest entry that came.
@@ -51,11 +55,12 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub fn new(camera: CameraIndex, key: &str, shard: u32, now: Instant) -> Self {
+    pub fn new(camera: CameraIndex, key: &str, shard: u32, found: bool, now: Instant) -> Self {
         Self {
             camera,
             key: key.as_bytes().into(),
             shard,
+            found,
             place: Place::Slot(slot_of(key.as_bytes())),
             cursor: Cursor::Closed(FIRST),
             last: FIRST,

@@ -166,10 +166,10 @@ impl Worker {
         self.options.delivery == Delivery::Every
     }
 
-    /// A stream more; its place among the streams.
-    pub fn add(&mut self, camera: CameraIndex, key: &str, shard: u32, now: Instant) {
+    /// A stream more, named by the configuration or found.
+    pub fn add(&mut self, camera: CameraIndex, key: &str, shard: u32, found: bool, now: Instant) {
         let position = u32::try_from(self.streams.len()).unwrap_or(u32::MAX);
-        let stream = Stream::new(camera, key, shard, now);
+        let stream = Stream::new(camera, key, shard, found, now);
         let Some(list) = self.by_shard.get_mut(shard as usize) else { return };
         if self.link.is_cluster() {
             let slot_of = |position: &u32| match self.streams[*position as usize].place {
@@ -379,6 +379,7 @@ impl Worker {
             Cursor::Closed(from) => from,
             Cursor::History(from) => from,
             Cursor::New | Cursor::Skip => stream.last,
+            Cursor::Gone => return,
         };
         stream.cursor = Cursor::Closed(from);
         self.closed = true;
