@@ -5,13 +5,15 @@
 
 mod redis_rig;
 
-use std::time::{Duration, Instant};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use omma_adapters::redis::Password;
-use omma_adapters::source::redis::RedisSourceOptions;
+use omma_adapters::source::redis::{RedisSource, RedisSourceOptions};
 use omma_engine::cameras::Delivery;
 use omma_engine::source::{Fate, Settlement, SourceError};
-use omma_frame::DropReason;
+use omma_frame::{DropReason, PixelFormat, Size, UnixNanos};
+use omma_ring::{Meta, Producer, RingOptions, RingsOptions};
 use omma_testkit::redis_proxy::{Network, Proxy};
 use omma_testkit::redis_server::{RedisCluster, RedisServer, RedisSetup, Reply};
 use omma_testkit::source::TestDemand;
@@ -414,4 +416,39 @@ fn what_another_consumer_has_left_is_taken_over_while_new_frames_flow() {
     frames.sort_unstable();
     assert_eq!(frames, numbers(0..flowing), "each once");
     rest(&mut source, || pending(&mut client, "cam-0000") == 0);
+}
+
+#[test]
+fn what_a_dead_producer_has_left_is_kept_until_its_handles_are_read_and_then_removed() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = RedisSourceOptions {
+        rings: RingsOptions { folder: folder.path().to_owned(), ..RingsOptions::default() },
+        discover_interval: Some(Duration::from_millis(20)),
+        ..options(&server.url(), Delivery::Every)
+    };
+    let ring = RingOptions { folder: folder.path().to_owned(), ..RingOptions::new(1 << 20) };
+    let mut producer = Producer::create("gateway", &ring).expect("a ring");
+    for seq in 0..100_u64 {
+        let meta = Meta::raw(PixelFormat::Gray, Size { width: 16, height: 16 }, seq, UnixNanos(0));
+        let generation = producer.write(&meta, &[7; 256]).expect("room").to_string();
+        let handle = ["seg", producer.segment(), "gen", &generation, "len", "256"];
+        client.ok(&[&["XADD", "omma:frames:cam-0000", "*", "seq", &seq.to_string()], &handle[..]].concat());
+    }
+    let path = producer.path().to_owned();
+    producer.leave();
+    // Nobody was there to read for two hours: its creation and its last picture lie so far back.
+    let then = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970") - Duration::from_secs(7200);
+    let then = u64::try_from(then.as_nanos()).expect("before 2554").to_le_bytes();
+    let segment = std::fs::OpenOptions::new().write(true).open(&path).expect("a segment");
+    [24, 136].into_iter().for_each(|at| segment.write_all_at(&then, at).expect("written"));
+    drop(segment);
+
+    let mut source = RedisSource::open(options, &[]).expect("the options are right");
+    let mut had = Had::default();
+    // With room for few at a time, so that it takes many turns.
+    drive_with(&mut source, &mut had, &TestDemand::new(3, 3), |had| had.total() == 100, published);
+    assert_eq!(had.unreadable, [], "no picture was removed unread");
+    drive(&mut source, &mut had, |_| !path.exists());
 }

@@ -8,6 +8,7 @@ use omma_engine::shard_hash::shard_of;
 use omma_frame::CameraId;
 use redis::Value;
 
+use super::stream::Cursor;
 use super::worker::{Reply, Worker};
 use crate::redis::link::{Answer, Commands, Place};
 
@@ -65,6 +66,10 @@ pub(super) struct Discovery {
     next: Instant,
     /// While a search is on: the master that is asked, and its cursor.
     at: Option<(usize, u64)>,
+    /// When it began.
+    begun: Instant,
+    /// When the last one that came to its end began.
+    searched: Option<Instant>,
     /// Names that were looked at and are no new cameras.
     known: HashSet<Box<[u8]>>,
     /// Streams of cameras that were found and are gone, with their places: if they are seen again, they are read on.
@@ -73,11 +78,18 @@ pub(super) struct Discovery {
 
 impl Discovery {
     pub fn new(every: Option<Duration>, now: Instant) -> Self {
-        Self { every, next: now, at: None, known: HashSet::new(), gone: HashMap::new() }
+        Self { every, next: now, at: None, begun: now, searched: None, known: HashSet::new(), gone: HashMap::new() }
     }
 }
 
 impl Worker {
+    /// When all streams were read to their ends, those that are not found yet included; `None`: they have not been.
+    pub(super) fn read_to_end(&self, now: Instant) -> Option<Instant> {
+        let known = self.streams.iter().filter(|stream| stream.cursor != Cursor::Gone);
+        let searched = if self.discovery.every.is_some() { self.discovery.searched } else { Some(now) };
+        known.map(|stream| stream.read_to_end).min().map_or(searched, |read| read.min(searched))
+    }
+
     /// Takes up cameras from the inbox and from one step of the search.
     pub(super) fn find_cameras(&mut self, now: Instant, reply: &mut Reply) {
         let inbox = self.options.inbox.as_ref().map(|CameraInboxEnd(inbox)| inbox.try_iter().take(INBOX_MAX));
@@ -120,7 +132,10 @@ impl Worker {
         let Some(every) = self.discovery.every else { return new };
         let (master, cursor) = match self.discovery.at {
             Some(at) => at,
-            None if now >= self.discovery.next => (0, 0),
+            None if now >= self.discovery.next => {
+                self.discovery.begun = now;
+                (0, 0)
+            }
             None => return new,
         };
         self.discovery.next = now + every;
@@ -155,7 +170,10 @@ impl Worker {
         }
         self.discovery.at = match (cursor, self.link.masters()) {
             (0, Ok(masters)) if master + 1 < masters => Some((master + 1, 0)),
-            (0, _) => None,
+            (0, _) => {
+                self.discovery.searched = Some(self.discovery.begun);
+                None
+            }
             (cursor, _) => Some((master, cursor)),
         };
         new

@@ -7,6 +7,7 @@
 //!
 //! docs/design/redis.md says how cameras, groups, leases and failures go together.
 
+mod backlog;
 mod budget;
 mod discover;
 mod entries;
@@ -32,6 +33,7 @@ use omma_engine::source::{Arrival, Demand, Fate, Polled, Settlement, Source, Sou
 use omma_frame::{CameraId, CameraIndex, DropReason};
 use omma_ring::{Rings, RingsOptions};
 
+pub use self::backlog::Backlog;
 pub use self::discover::{CameraInbox, CameraInboxEnd, InboxError};
 use self::entries::EntryReader;
 use self::leases::Leases;
@@ -89,6 +91,8 @@ pub struct RedisSourceOptions {
     pub dead_letter: String,
     pub reconnect_max: Duration,
     pub rings: RingsOptions,
+    /// The same for all readers of the source.
+    pub backlog: Arc<Backlog>,
     /// Tells this process from others; `None`: by what the system knows of it. For tests that play two processes.
     pub identity: Option<String>,
 }
@@ -126,6 +130,7 @@ impl RedisSourceOptions {
             dead_letter: "omma:dead".to_owned(),
             reconnect_max: Duration::from_secs(5),
             rings: RingsOptions::default(),
+            backlog: Arc::new(Backlog::new(1, Instant::now())),
             identity: None,
         }
     }

@@ -396,6 +396,7 @@ impl Hearing<'_> {
 
     fn missed(&mut self, streams: &[u32]) {
         for &position in streams {
+            self.streams[position as usize].read_to_end = Some(self.pace.now);
             self.rhythms[position as usize].missed(self.pace);
         }
     }
@@ -454,6 +455,8 @@ impl Hearing<'_> {
             if !keeps_pending {
                 stream.cursor = Cursor::Skip;
             }
+        } else if !history {
+            stream.read_to_end = Some(self.pace.now);
         }
         stream.is_well();
         self.heard.entries += frames;

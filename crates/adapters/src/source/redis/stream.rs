@@ -52,6 +52,8 @@ pub(super) struct Stream {
     failures: u32,
     /// When its pending list was looked at.
     pub looked: Instant,
+    /// When there was nothing more to be read; `None`: not since it is ours.
+    pub read_to_end: Option<Instant>,
 }
 
 impl Stream {
@@ -70,6 +72,7 @@ impl Stream {
             away: None,
             failures: 0,
             looked: now,
+            read_to_end: None,
         }
     }
 
@@ -94,6 +97,7 @@ impl Stream {
     /// From now on another process may own it, or has owned it: what this one knows of its pending list is void.
     pub fn give_up(&mut self) {
         self.cursor = Cursor::Closed(FIRST);
+        self.read_to_end = None;
     }
 
     /// The connection broke while it was read: what was given and did not arrive is in its pending list.

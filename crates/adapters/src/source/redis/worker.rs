@@ -29,8 +29,6 @@ const DOWN_MIN: Duration = Duration::from_millis(100);
 
 /// How often segments are looked at whose producers may have gone.
 const RINGS_REFRESH: Duration = Duration::from_secs(5);
-/// Segments of dead producers that nobody has written to for so long are removed.
-const RINGS_SWEEP: Duration = Duration::from_secs(60);
 
 /// Reads of one turn while there is more than one answer may hold.
 const PARTS_MAX: usize = 16;
@@ -116,7 +114,6 @@ pub(super) struct Worker {
     pub next_look: Instant,
     pub next_stream_looked: usize,
     pub next_rings: Instant,
-    pub next_sweep: Instant,
     down: Option<Instant>,
     failures: u32,
     /// What happened while nobody asked.
@@ -154,7 +151,6 @@ impl Worker {
             next_look: now,
             next_stream_looked: 0,
             next_rings: now,
-            next_sweep: now,
             down: None,
             failures: 0,
             untold: Reply::default(),
@@ -339,15 +335,18 @@ impl Worker {
     }
 
     fn refresh_rings(&mut self, now: Instant) {
-        if now >= self.next_rings {
-            self.entries.rings.refresh();
-            self.next_rings = now + RINGS_REFRESH;
+        if now < self.next_rings {
+            return;
         }
+        self.next_rings = now + RINGS_REFRESH;
+        self.entries.rings.refresh();
+        self.options.backlog.note(self.options.reader, self.read_to_end(now));
         // One of the readers is enough.
-        if self.options.reader == 0 && now >= self.next_sweep {
+        if self.options.reader == 0
+            && let Some(grace) = self.options.backlog.grace(now)
+        {
             // Where the folder cannot be read there are no handles, and those that come say so.
-            let _ = self.entries.rings.sweep(RINGS_SWEEP);
-            self.next_sweep = now + RINGS_SWEEP;
+            let _ = self.entries.rings.sweep(grace);
         }
     }
 
