@@ -265,3 +265,33 @@ fn messages_of_the_python_pipeline_are_read_as_it_writes_them() {
         .collect();
     assert_eq!(said, ["Some(1) Some(UnixNanos(1764090000000000000)) true", "None None true", "Some(3) handle_invalid"]);
 }
+
+#[test]
+fn the_stream_of_a_found_camera_that_is_deleted_is_not_made_again_and_read_on_when_it_is_back() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    let exists = |client: &mut omma_testkit::redis_server::RedisClient, camera: &str| {
+        client.ok(&["EXISTS", &format!("omma:frames:{camera}")]) == Reply::Int(1)
+    };
+    for delivery in [Delivery::Every, LATEST] {
+        client.ok(&["FLUSHALL"]);
+        let discover_interval = Some(Duration::from_millis(20));
+        let options = RedisSourceOptions { discover_interval, ..options(&server.url(), delivery) };
+        // One is named; another is found, and its gateway ends its session.
+        let (mut source, cameras) = open(&options, 1);
+        let mut had = Had::default();
+        write(&mut client, "session", 0..3);
+        drive(&mut source, &mut had, |had| had.frames.values().any(|frames| frames.contains(&2)));
+        let session = options.cameras.find(&CameraId::new("session").expect("an id")).expect("found");
+        client.ok(&["DEL", "omma:frames:session", "omma:frames:cam-0000"]);
+        // That of the camera that was named is made again; the other's is looked at with the same command.
+        drive(&mut source, &mut had, |_| exists(&mut client, "cam-0000"));
+        write(&mut client, "cam-0000", 0..3);
+        drive(&mut source, &mut had, |had| had.frames.get(&cameras[0]).is_some_and(|frames| frames.contains(&2)));
+        assert!(!exists(&mut client, "session"), "{delivery:?}");
+        assert!(had.errors.is_empty(), "a camera that has left is no fault: {}", had.said());
+        write(&mut client, "session", 3..6);
+        drive(&mut source, &mut had, |had| had.frames[&session].contains(&5));
+        assert_eq!(options.cameras.len(), 2, "it is the same camera");
+    }
+}

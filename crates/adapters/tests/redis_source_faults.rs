@@ -5,15 +5,17 @@
 
 mod redis_rig;
 
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use omma_adapters::redis::Password;
 use omma_adapters::redis::names::StreamNames;
-use omma_adapters::source::redis::RedisSourceOptions;
+use omma_adapters::source::redis::{RedisSource, RedisSourceOptions};
 use omma_engine::cameras::{Cameras, Delivery};
-use omma_engine::source::{Arrival, Fate, Settlement};
-use omma_frame::DropReason;
+use omma_engine::source::{Arrival, Fate, Settlement, SourceError};
+use omma_frame::{DropReason, PixelFormat, Size, UnixNanos};
+use omma_ring::{Meta, Producer, RingOptions, RingsOptions};
 use omma_testkit::redis_proxy::{Network, Proxy};
 use omma_testkit::redis_server::{RedisCluster, RedisServer, RedisSetup, Reply};
 use omma_testkit::source::TestDemand;
@@ -105,6 +107,26 @@ fn entries_that_make_no_frame_are_told_by_name_and_the_next_is_whole() {
     let expected: Vec<DropReason> = entries.iter().filter_map(|(_, reason)| *reason).collect();
     assert_eq!(reasons, expected, "{:?}", had.unreadable);
     rest(&mut source, || pending(&mut client, "cam-0000") == 0);
+}
+
+#[test]
+fn a_batch_of_messages_comes_whole_and_what_went_wrong_beside_it_is_said_afterwards() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    write(&mut client, "cam-0000", 0..100);
+    client.ok(&["SET", "omma:frames:cam-0001", "no stream"]);
+    let (mut source, cameras) = open(&options(&server.url(), Delivery::Every), 2);
+    let (begin, mut frames, mut errors) = (Instant::now(), Vec::new(), Vec::new());
+    while frames.len() < 100 || errors.is_empty() {
+        match source.get_messages_batch(Duration::from_millis(100), 10) {
+            Ok(messages) => frames.extend(messages.iter().filter_map(|message| message.sequence)),
+            Err(error) => errors.push(error),
+        }
+        assert!(begin.elapsed() < redis_rig::PATIENCE, "{frames:?}, {errors:?}");
+    }
+    assert_eq!(frames, numbers(0..100));
+    let wrong = |error: &SourceError| error.camera == Some(cameras[1]) && error.message.contains("cam-0001");
+    assert!(errors.iter().all(wrong), "{errors:?}");
 }
 
 #[test]
@@ -450,4 +472,72 @@ fn what_another_consumer_has_left_is_taken_over() {
     drive(&mut source, &mut had, |had| had.total() == 10);
     assert_eq!(had.frames[&cameras[0]], numbers(0..10));
     rest(&mut source, || pending(&mut client, "cam-0000") == 0);
+}
+
+#[test]
+fn what_another_consumer_has_left_is_taken_over_while_new_frames_flow() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    let stream = "omma:frames:cam-0000";
+    write(&mut client, "cam-0000", 0..2000);
+    client.ok(&["XGROUP", "CREATE", stream, "omma", "0"]);
+    client.ok(&["XREADGROUP", "GROUP", "omma", "stranger", "COUNT", "1990", "STREAMS", stream, ">"]);
+    let options =
+        RedisSourceOptions { claim_idle: Duration::from_secs(3600), ..options(&server.url(), Delivery::Every) };
+    let (mut source, cameras) = open(&options, 1);
+    let mut had = Had::default();
+    drive(&mut source, &mut had, |had| had.total() == 10);
+    // Now they have been left alone for long enough.
+    client.left_alone(stream, "omma", "stranger");
+    let mut flowing = 2000;
+    drive(&mut source, &mut had, |had| {
+        if had.total() as u64 >= flowing - 1990 {
+            write(&mut client, "cam-0000", flowing..flowing + 1);
+            flowing += 1;
+        }
+        had.redelivered.len() == 1990
+    });
+    drive(&mut source, &mut had, |had| had.total() as u64 == flowing);
+    assert_eq!(had.redelivered, numbers(0..1990), "each once, in order, and told from those that flow");
+    let (mut frames, mut new) = (had.frames[&cameras[0]].clone(), had.frames[&cameras[0]].clone());
+    new.retain(|&frame| frame >= 1990);
+    assert_eq!(new, numbers(1990..flowing), "these flow in their order");
+    frames.sort_unstable();
+    assert_eq!(frames, numbers(0..flowing), "each once");
+    rest(&mut source, || pending(&mut client, "cam-0000") == 0);
+}
+
+#[test]
+fn what_a_dead_producer_has_left_is_kept_until_its_handles_are_read_and_then_removed() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = RedisSourceOptions {
+        rings: RingsOptions { folder: folder.path().to_owned(), ..RingsOptions::default() },
+        discover_interval: Some(Duration::from_millis(20)),
+        ..options(&server.url(), Delivery::Every)
+    };
+    let ring = RingOptions { folder: folder.path().to_owned(), ..RingOptions::new(1 << 20) };
+    let mut producer = Producer::create("gateway", &ring).expect("a ring");
+    for seq in 0..100_u64 {
+        let meta = Meta::raw(PixelFormat::Gray, Size { width: 16, height: 16 }, seq, UnixNanos(0));
+        let generation = producer.write(&meta, &[7; 256]).expect("room").to_string();
+        let handle = ["seg", producer.segment(), "gen", &generation, "len", "256"];
+        client.ok(&[&["XADD", "omma:frames:cam-0000", "*", "seq", &seq.to_string()], &handle[..]].concat());
+    }
+    let path = producer.path().to_owned();
+    producer.leave();
+    // Nobody was there to read for two hours: its creation and its last picture lie so far back.
+    let then = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970") - Duration::from_secs(7200);
+    let then = u64::try_from(then.as_nanos()).expect("before 2554").to_le_bytes();
+    let segment = std::fs::OpenOptions::new().write(true).open(&path).expect("a segment");
+    [24, 136].into_iter().for_each(|at| segment.write_all_at(&then, at).expect("written"));
+    drop(segment);
+
+    let mut source = RedisSource::open(options, &[]).expect("the options are right");
+    let mut had = Had::default();
+    // With room for few at a time, so that it takes many turns.
+    drive_with(&mut source, &mut had, &TestDemand::new(3, 3), |had| had.total() == 100, published);
+    assert_eq!(had.unreadable, [], "no picture was removed unread");
+    drive(&mut source, &mut had, |_| !path.exists());
 }

@@ -89,6 +89,39 @@ fn a_process_that_wakes_up_after_another_has_its_cameras() {
 }
 
 #[test]
+fn a_consumer_of_another_name_dies_with_frames_that_are_taken_over_while_new_ones_flow() {
+    let Some(server) = server() else { return };
+    let (mut client, cameras) = (server.client(), cameras(2));
+    let stream = format!("{FRAMES}{}", cameras[0]);
+    cameras.iter().for_each(|camera| write(&mut client, camera, 0..1200));
+    client.ok(&["XGROUP", "CREATE", &stream, "omma", "0"]);
+    client.ok(&["XREADGROUP", "GROUP", "omma", "stranger", "COUNT", "1150", "STREAMS", &stream, ">"]);
+    let lines = Lines { source: "claim_idle_ms = 3600000", ..Lines::default() };
+    let folder = folder(&server.unix_url(), &server.unix_url(), &lines);
+    let run = Run::start(folder.path());
+    wait("results of what the dead one has not taken", || count(&mut client, &cameras[..1]) == 50);
+    client.left_alone(&stream, "omma", "stranger");
+    // New frames flow until those of the dead are there.
+    let mut flowing = 1200;
+    wait("results of what the dead one has taken", || {
+        let had = count(&mut client, &cameras[..1]);
+        if had as u64 >= flowing - 1150 && had < 1200 {
+            cameras.iter().for_each(|camera| write(&mut client, camera, flowing..flowing + 1));
+            flowing += 1;
+        }
+        had as u64 == flowing
+    });
+    wait("the other camera's results", || count(&mut client, &cameras) as u64 == 2 * flowing);
+    wait_settled(&mut client, &cameras);
+    let end = run.end();
+    let mut frames = came_out(&mut client, &cameras[0]);
+    frames.sort_unstable();
+    assert_eq!(frames, (0..flowing).collect::<Vec<_>>(), "each once");
+    assert_eq!(came_out(&mut client, &cameras[1]), frames, "and of the other in order");
+    assert_eq!((&end["published"], &end["lost_upstream"]), (&(2 * flowing).into(), &0.into()), "{end}");
+}
+
+#[test]
 fn a_server_that_answers_nobody_for_longer_than_all_timeouts() {
     let Some(server) = server() else { return };
     let (mut client, cameras) = (server.client(), cameras(8));

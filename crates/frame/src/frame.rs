@@ -32,6 +32,9 @@ pub struct Arrival {
     /// Frames of this camera between the last arrival and this one that the source has left unread because this one is
     /// newer (`delivery = "latest"`): received, and dropped as overtaken.
     pub overtaken: u64,
+    /// The source comes back to this frame after later ones of its camera, since nobody has settled it: it is no
+    /// duplicate, and its number says nothing of where the camera's count stands.
+    pub redelivered: bool,
 }
 
 /// A frame's fate as its source hears it.

@@ -348,13 +348,14 @@ fn check_camera(counts: &Counts, settlements: &[Settlement], camera: usize) {
     assert!(fates.is_empty(), "camera {camera}: settled beyond the ledger: {fates:?}");
 }
 
-/// Each camera's results are in its order, each frame once, each with its own answer.
+/// Each camera's results are in the order in which its frames came (tokens rise with it), each frame once, each with its
+/// own answer.
 fn check_results(results: &[FrameResult], cameras: usize) {
-    let mut last: Vec<Option<u64>> = vec![None; cameras];
+    let mut last = vec![None; cameras];
     for result in results {
         let (camera, sequence) = (result.camera.slot(), result.sequence);
-        let before = last[camera].replace(sequence);
-        assert!(before.is_none_or(|before| before < sequence), "camera {camera}: {sequence} after {before:?}");
+        let before = last[camera].replace(result.token);
+        assert!(before.is_none_or(|before| before < result.token), "camera {camera}: {sequence} after {before:?}");
         if let Outcome::Inferred(output) = &result.outcome {
             let expected = Output::Embedding(vec![value(camera, sequence) as f32]);
             assert_eq!(*output, expected, "the answer of camera {camera}, frame {sequence}");

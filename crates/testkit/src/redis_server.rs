@@ -384,6 +384,19 @@ impl RedisClient {
         self.ok(words).text()
     }
 
+    /// Makes what is pending with a consumer look as if that had left it alone for two hours.
+    ///
+    /// # Panics
+    /// The server refuses, or is away.
+    pub fn left_alone(&mut self, stream: &str, group: &str, consumer: &str) {
+        let pending = self.ok(&["XPENDING", stream, group, "-", "+", "100000", consumer]);
+        let ids: Vec<String> = pending.items().iter().map(|entry| entry.items()[0].text()).collect();
+        let ids = ids.iter().map(String::as_str);
+        let claim =
+            ["XCLAIM", stream, group, consumer, "0"].into_iter().chain(ids).chain(["IDLE", "7200000", "JUSTID"]);
+        self.ok(&claim.collect::<Vec<_>>());
+    }
+
     fn reply(&mut self) -> io::Result<Reply> {
         let mut line = Vec::new();
         io::BufRead::read_until(&mut self.read, b'\n', &mut line)?;

@@ -251,6 +251,7 @@ impl ManualHandle {
             payload: Payload::Encoded(payload.into()),
             token: Token(sequence, 0),
             overtaken: 0,
+            redelivered: false,
         });
     }
 
@@ -350,6 +351,7 @@ mod tests {
                     payload,
                     token: Token(0, 0),
                     overtaken: 0,
+                    redelivered: false,
                 });
                 Ok(Polled::Open)
             }

@@ -87,6 +87,8 @@ pub struct Had {
     /// By camera the sequences, in order; frames without one count as 0.
     pub frames: BTreeMap<CameraIndex, Vec<u64>>,
     pub overtaken: BTreeMap<CameraIndex, u64>,
+    /// Sequences of those that were marked so.
+    pub redelivered: Vec<u64>,
     pub unreadable: Vec<(DropReason, String)>,
     pub errors: Vec<SourceError>,
 }
@@ -99,6 +101,7 @@ impl Had {
     pub fn note(&mut self, arrival: &Arrival) {
         self.frames.entry(arrival.camera).or_default().push(arrival.sequence.unwrap_or_default());
         *self.overtaken.entry(arrival.camera).or_default() += arrival.overtaken;
+        self.redelivered.extend(arrival.sequence.filter(|_| arrival.redelivered));
         if let Payload::Unreadable(why) = &arrival.payload {
             self.unreadable.push((why.reason, why.message.clone()));
         }

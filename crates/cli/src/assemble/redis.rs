@@ -6,7 +6,7 @@ use omma_adapters::redis::wire::Wire;
 use omma_adapters::redis::{Password, RedisOptions, StreamNames, TlsFiles};
 use omma_adapters::sink::encode::ModelLabels;
 use omma_adapters::sink::redis::{Form, RedisSink, RedisSinkOptions, ResultNames};
-use omma_adapters::source::redis::{CameraInboxEnd, RedisSource, RedisSourceOptions};
+use omma_adapters::source::redis::{Backlog, CameraInboxEnd, RedisSource, RedisSourceOptions};
 use omma_config::{Config, FrameWire, RedisConfig, RedisStreams, ResultForm, SinkKind, SourceConfig};
 use omma_engine::cameras::Cameras;
 use omma_engine::source::SourceError;
@@ -32,6 +32,7 @@ pub(super) struct Part<'a> {
     pub reader: usize,
     pub own: &'a [CameraIndex],
     pub inbox: CameraInboxEnd,
+    pub backlog: Arc<Backlog>,
 }
 
 /// Opens one reader's part of a source.
@@ -76,6 +77,7 @@ pub(super) fn source(
             Arc::new(move |id| ways.lead(source.camera_plan(id)))
         },
         inbox: Some(part.inbox),
+        backlog: part.backlog,
         reader: part.reader,
         readers: engine.readers.max(1),
         read_frames_max: engine.read_frames_max,

@@ -8,7 +8,7 @@ use omma_adapters::source::images::{ImagesOptions, ImagesSource};
 use omma_adapters::source::mjpeg_file::{MjpegFileOptions, MjpegFileSource};
 use omma_adapters::source::mjpeg_http::{MjpegHttpCamera, MjpegHttpOptions, MjpegHttpSource};
 #[cfg(feature = "redis")]
-use omma_adapters::source::redis::CameraInbox;
+use omma_adapters::source::redis::{Backlog, CameraInbox};
 use omma_adapters::source::{self, AtEnd, Keep};
 use omma_config::{Config, Pace, RedisStreams, SourceConfig, SourceKind};
 use omma_engine::cameras::{Cameras, Delivery};
@@ -110,8 +110,9 @@ fn open_redis(
     own: Vec<Vec<CameraIndex>>,
 ) -> Result<(AddCamera, Vec<SourcePart>), Failure> {
     let (inbox, ends) = CameraInbox::new(config.engine.shards, own.len());
+    let backlog = Arc::new(Backlog::new(own.len(), std::time::Instant::now()));
     let parts = own.into_iter().zip(ends).enumerate().map(|(reader, (own, inbox))| {
-        let part = super::redis::Part { reader, own: &own, inbox };
+        let part = super::redis::Part { reader, own: &own, inbox, backlog: Arc::clone(&backlog) };
         let opened = super::redis::source(config, source, streams, cameras, ways, part)
             .map_err(|error| Failure::usage(refused(source, &error)))?;
         Ok(SourcePart { source: Box::new(opened), cameras: own })

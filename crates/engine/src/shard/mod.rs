@@ -3,16 +3,15 @@
 //! Pure but for the ledger's counters, which it alone writes for its cameras: it admits arrivals (sequence, gaps,
 //! duplicates, bounds), knows how much room each camera has, and hears every settlement.
 
+mod count;
+
 use std::sync::Arc;
 
 use omma_frame::{Arrival, CameraIndex, DropReason, Fate, Frame, Mono, Settlement, UnixNanos};
 
+use self::count::{Count, Duplicate};
 use crate::cameras::{Camera, Delivery};
 use crate::ledger::{CameraCounters, Ledger};
-
-/// A sequence number that lies at most this far behind the expected one is a duplicate; one further behind, a camera
-/// that counts anew.
-const DUPLICATE_WINDOW: u64 = 1024;
 
 /// One camera as its shard sees it.
 struct State {
@@ -24,9 +23,7 @@ struct State {
     in_flight: u32,
     /// Not to be read for the time being.
     held: bool,
-    next_sequence: u64,
-    /// The next frame only tells where the camera's count stands.
-    resumed: bool,
+    count: Count,
     counters: Arc<CameraCounters>,
 }
 
@@ -94,8 +91,7 @@ impl Shards {
             in_flight_frames_max: plan.in_flight_frames_max,
             in_flight: 0,
             held: false,
-            next_sequence: 0,
-            resumed: false,
+            count: Count::default(),
             counters: self.ledger.counters(camera.index),
         }));
     }
@@ -103,7 +99,7 @@ impl Shards {
     /// Another process has had the camera: its next frame only tells where the count stands, like its first.
     pub fn resume(&mut self, camera: CameraIndex) {
         if let Some(Some(state)) = self.states.get_mut(camera.slot()) {
-            state.resumed = true;
+            state.count.resume();
         }
     }
 
@@ -119,23 +115,16 @@ impl Shards {
         };
         state.counters.overtake(arrival.overtaken);
         state.counters.receive();
-        let sequence = match arrival.sequence {
-            None => state.next_sequence,
-            Some(sequence) if std::mem::take(&mut state.resumed) => sequence,
-            Some(sequence) if sequence >= state.next_sequence => {
-                // The first frame only tells where the camera's count stands.
-                if state.next_sequence > 0 {
-                    state.counters.lose_upstream((sequence - state.next_sequence).saturating_sub(arrival.overtaken));
-                }
+        let sequence = match state.count.place(&arrival) {
+            Ok((sequence, lost)) => {
+                state.counters.lose_upstream(lost);
                 sequence
             }
-            Some(sequence) if state.next_sequence - sequence <= DUPLICATE_WINDOW && sequence > 0 => {
+            Err(Duplicate(sequence)) => {
                 state.counters.drop_for(DropReason::Duplicate);
                 return Err(fate(sequence, DropReason::Duplicate));
             }
-            Some(restarted) => restarted,
         };
-        state.next_sequence = sequence.wrapping_add(1);
         let unfit = match arrival.payload.byte_len() {
             Some(0) => Some(DropReason::PayloadEmpty),
             Some(bytes) if bytes > self.payload_bytes_max => Some(DropReason::PayloadTooLarge),

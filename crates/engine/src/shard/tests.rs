@@ -32,7 +32,15 @@ fn shards(delivery: Delivery) -> (Shards, Arc<Ledger>) {
 
 fn arrival(sequence: Option<u64>, bytes: usize) -> Arrival {
     let payload = Payload::Encoded(Bytes::from(vec![1; bytes]));
-    Arrival { camera: CAMERA, sequence, captured_at: None, payload, token: Token(9, 9), overtaken: 0 }
+    Arrival {
+        camera: CAMERA,
+        sequence,
+        captured_at: None,
+        payload,
+        token: Token(9, 9),
+        overtaken: 0,
+        redelivered: false,
+    }
 }
 
 fn free() -> Pressure {
@@ -78,6 +86,27 @@ fn what_another_process_has_read_in_between_is_neither_lost_nor_a_duplicate() {
     }
     assert!(shards.admit(arrival(Some(451), 1), Mono(1), UnixNanos(1)).is_err(), "a duplicate");
     assert_eq!(ledger.camera(CAMERA).lost_upstream, 0);
+}
+
+#[test]
+fn what_is_redelivered_is_admitted_whatever_its_number_and_the_count_stands_where_it_stood() {
+    let (mut shards, ledger) = shards(Delivery::Every);
+    let mut admit = |sequence, redelivered| {
+        let admitted = shards.admit(Arrival { redelivered, ..arrival(sequence, 1) }, Mono(1), UnixNanos(1));
+        admitted.map(|admitted| admitted.frame.sequence).ok()
+    };
+    assert_eq!(admit(Some(5000), false), Some(5000));
+    // Just below, far below, where a count begins, and ahead of one that began anew since.
+    for redelivered in [4999, 4000, 10, 0, 7000] {
+        assert_eq!(admit(Some(redelivered), true), Some(redelivered));
+    }
+    assert_eq!(admit(Some(5000), false), None, "a duplicate all the same");
+    assert_eq!(admit(Some(5001), false), Some(5001));
+    // Of a producer that does not count, it is counted like any other.
+    assert_eq!((admit(None, true), admit(None, false)), (Some(5002), Some(5003)));
+    let counts = ledger.camera(CAMERA);
+    assert_eq!((counts.received, counts.in_flight, counts.lost_upstream), (10, 9, 0));
+    assert!(counts.balanced(), "{counts:?}");
 }
 
 #[test]

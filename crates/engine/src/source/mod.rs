@@ -27,8 +27,8 @@ pub enum Polled {
 
 /// Where the frames of some cameras come from. Lives on one reader thread.
 pub trait Source: Send {
-    /// Appends what is there for the cameras that have room, oldest first for each camera, without waiting for more
-    /// than a system call takes. Threads that a source needs (to draw, to connect) are its own.
+    /// Appends what is there for the cameras that have room, oldest first for each camera (but for what is marked as
+    /// `redelivered`), without waiting for more than a system call takes. Threads that a source needs (to draw, to connect) are its own.
     ///
     /// # Errors
     /// [`SourceError`] when a camera or the whole source failed. Frames appended before the error stand. A source

@@ -102,6 +102,35 @@ fn duplicates_are_dropped_by_name_and_gaps_are_counted() {
 }
 
 #[test]
+fn frames_that_a_source_comes_back_to_are_published_once_between_those_that_flow() {
+    let running = rig(2, Delivery::Every).start().expect("starts");
+    let again = |sequence: u64| {
+        let picture = Picture { value: value(0, sequence), ..Picture::default() };
+        running.sources[0].push_arrival(Arrival {
+            camera: CameraIndex(0),
+            sequence: Some(sequence),
+            captured_at: None,
+            payload: Payload::Encoded(picture.bytes()),
+            token: Token(2009, 1 + sequence),
+            overtaken: 0,
+            redelivered: true,
+        });
+    };
+    running.push_all(0, 2000..2010);
+    // Another consumer has died with them: the camera's first, and some that lie within any window.
+    (0..3).chain(1990..2000).for_each(again);
+    running.push_all(0, 2010..2020);
+    running.push_all(1, 0..20);
+    until("all are settled", || running.total().received == 53 && running.total().in_flight == 0);
+    let counts = running.counts(0);
+    assert_eq!((counts.published, counts.dropped_total(), counts.lost_upstream), (33, 0, 0));
+    let stopped = running.stop();
+    let expected: Vec<u64> = (2000..2010).chain(0..3).chain(1990..2000).chain(2010..2020).collect();
+    assert_eq!(stopped.sequences(0, 0), expected, "in the order in which they came");
+    assert_eq!(stopped.sequences(0, 1), (0..20).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_camera_that_stops_and_returns_neither_waits_nor_makes_others_wait() {
     let running = rig(2, LATEST).start().expect("starts");
     running.push_all(0, 0..1);
@@ -224,6 +253,7 @@ fn what_came_in_a_pictures_place_is_dropped_by_name_in_its_cameras_order() {
                 payload: Payload::Unreadable(Arc::new(what)),
                 token: Token(sequence, 0),
                 overtaken: 0,
+                redelivered: false,
             });
         } else {
             running.push(0, sequence, Picture::default());

@@ -20,7 +20,7 @@ pub(super) enum Found {
     /// Its place is before the oldest entry that the stream has kept, or among what readers have deleted: it has been
     /// there, or would have gone by now.
     Past,
-    /// Older and later entries are there, it is not: another process has written later results of this camera first.
+    /// It is not there and has not been: later results of its camera were written first.
     Missing,
 }
 
@@ -59,7 +59,9 @@ fn found(answers: &[Value], id: Token) -> Result<Found, String> {
     let deleted = field(b"max-deleted-entry-id").and_then(|id| token(bytes(id)?));
     let oldest = field(b"first-entry").and_then(entry_of).and_then(|(id, _)| token(id));
     let kept = oldest.is_some_and(|oldest| oldest < id) && deleted.is_none_or(|deleted| deleted < id);
-    Ok(if kept { Found::Missing } else { Found::Past })
+    // Where nothing was ever trimmed or deleted, the stream has only begun with later results.
+    let whole = field(b"entries-added").is_some_and(|added| Some(added) == field(b"length"));
+    Ok(if kept || whole { Found::Missing } else { Found::Past })
 }
 
 /// Whether each of these values stands among the last entries of a stream.
@@ -152,6 +154,11 @@ mod tests {
     #[test]
     fn where_a_result_is() {
         let nothing = || Value::Array(vec![]);
+        let added = |count: i64| {
+            let Value::Array(mut parts) = info(Some("8-0"), Some("0-0")) else { return Value::Nil };
+            parts.extend([text("entries-added"), Value::Int(count)]);
+            Value::Array(parts)
+        };
         let one = |fields: &[&str]| Value::Array(vec![entry("7-1", fields)]);
         let gone = redis::parse_redis_value(b"-ERR no such key\r\n").expect("an error");
         let table = [
@@ -166,6 +173,8 @@ mod tests {
             ("trimmed", nothing(), info(Some("8-0"), Some("0-0")), Ok(Found::Past)),
             ("all trimmed", nothing(), info(None, Some("0-0")), Ok(Found::Past)),
             ("read and deleted", nothing(), info(Some("1-0"), Some("7-1")), Ok(Found::Past)),
+            ("trimmed, a server that counts", nothing(), added(3), Ok(Found::Past)),
+            ("the stream began with later ones", nothing(), added(2), Ok(Found::Missing)),
             ("never written", nothing(), info(Some("7-0"), Some("6-9")), Ok(Found::Missing)),
             ("never written, an old server", nothing(), info(Some("7-0"), None), Ok(Found::Missing)),
             ("the stream has gone", nothing(), gone.clone(), Ok(Found::Missing)),

@@ -5,11 +5,12 @@
 //!
 //! - In a camera's own stream a result of a frame out of Redis has the frame's own entry id, and Redis takes no id that
 //!   is not above the stream's last. A refused id is looked for: it is there (this, or the process before it, has
-//!   written it), or its place has been trimmed away, or later results of its camera were written first by another
-//!   process. Then it is appended behind them, once, with its own id in the field `entry`: out of order, since its place
-//!   is closed for ever, but not lost.
+//!   written it), or its place has been trimmed away, or later results of its camera were written first, by another
+//!   process or because its frame was redelivered. Then it is appended behind them, once, with its own id in the field
+//!   `entry`: out of order, since its place is closed for ever, but not lost.
 //! - In a shard's stream ids are the server's, and a script appends only what is above the last id that the stream has
-//!   shown of that camera. It relies on each camera's frames coming in their order, whichever process reads them.
+//!   shown of that camera. It relies on each camera's frames coming in their order, whichever process reads them: one that
+//!   is redelivered after later ones is taken for written.
 //! - Frames that have no entry ids (`entry_ids` of a camera's plan: what its source is decides) get ids from the server.
 //!   When the answer to such a result is lost, the end of the stream is read and compared with what was sent.
 //!

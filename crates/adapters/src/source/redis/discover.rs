@@ -1,6 +1,6 @@
 //! Cameras that come while the engine runs: found by their streams' names, or added through an inbox.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -8,6 +8,7 @@ use omma_engine::shard_hash::shard_of;
 use omma_frame::CameraId;
 use redis::Value;
 
+use super::stream::Cursor;
 use super::worker::{Reply, Worker};
 use crate::redis::link::{Answer, Commands, Place};
 
@@ -65,24 +66,40 @@ pub(super) struct Discovery {
     next: Instant,
     /// While a search is on: the master that is asked, and its cursor.
     at: Option<(usize, u64)>,
+    /// When it began.
+    begun: Instant,
+    /// When the last one that came to its end began.
+    searched: Option<Instant>,
     /// Names that were looked at and are no new cameras.
     known: HashSet<Box<[u8]>>,
+    /// Streams of cameras that were found and are gone, with their places: if they are seen again, they are read on.
+    pub gone: HashMap<Box<[u8]>, u32>,
 }
 
 impl Discovery {
     pub fn new(every: Option<Duration>, now: Instant) -> Self {
-        Self { every, next: now, at: None, known: HashSet::new() }
+        Self { every, next: now, at: None, begun: now, searched: None, known: HashSet::new(), gone: HashMap::new() }
     }
 }
 
 impl Worker {
+    /// When all streams were read to their ends, those that are not found yet included; `None`: they have not been.
+    pub(super) fn read_to_end(&self, now: Instant) -> Option<Instant> {
+        let known = self.streams.iter().filter(|stream| stream.cursor != Cursor::Gone);
+        let searched = if self.discovery.every.is_some() { self.discovery.searched } else { Some(now) };
+        known.map(|stream| stream.read_to_end).min().map_or(searched, |read| read.min(searched))
+    }
+
     /// Takes up cameras from the inbox and from one step of the search.
     pub(super) fn find_cameras(&mut self, now: Instant, reply: &mut Reply) {
-        let mut new: Vec<CameraId> = Vec::new();
-        if let Some(CameraInboxEnd(inbox)) = &self.options.inbox {
-            new.extend(inbox.try_iter().take(INBOX_MAX));
-        }
-        self.search(now, &mut new, reply);
+        let inbox = self.options.inbox.as_ref().map(|CameraInboxEnd(inbox)| inbox.try_iter().take(INBOX_MAX));
+        let named: Vec<CameraId> = inbox.into_iter().flatten().collect();
+        self.take_up(named, false, now, reply);
+        let found = self.search(now, reply);
+        self.take_up(found, true, now, reply);
+    }
+
+    fn take_up(&mut self, mut new: Vec<CameraId>, found: bool, now: Instant, reply: &mut Reply) {
         if new.is_empty() {
             return;
         }
@@ -104,17 +121,22 @@ impl Worker {
         for (id, index) in new.iter().zip(indexes) {
             let shard = shard_of(id, self.options.shards);
             let key = self.options.names.stream(id.as_str());
-            self.add(index, &key, shard, now);
+            self.add(index, &key, shard, found, now);
             reply.found.push((index, shard));
         }
     }
 
-    fn search(&mut self, now: Instant, new: &mut Vec<CameraId>, reply: &mut Reply) {
-        let Some(every) = self.discovery.every else { return };
+    /// One step of the search: the cameras of streams that were not seen before.
+    fn search(&mut self, now: Instant, reply: &mut Reply) -> Vec<CameraId> {
+        let mut new = Vec::new();
+        let Some(every) = self.discovery.every else { return new };
         let (master, cursor) = match self.discovery.at {
             Some(at) => at,
-            None if now >= self.discovery.next => (0, 0),
-            None => return,
+            None if now >= self.discovery.next => {
+                self.discovery.begun = now;
+                (0, 0)
+            }
+            None => return new,
         };
         self.discovery.next = now + every;
         let mut commands = Commands::default();
@@ -134,11 +156,13 @@ impl Worker {
         self.discovery.at = None;
         if let Some(error) = failed {
             self.say(None, &format!("the search for cameras: {}", error.message), every, reply);
-            return;
+            return new;
         }
-        let Some((cursor, keys)) = page else { return };
+        let Some((cursor, keys)) = page else { return new };
         for key in keys {
-            if self.discovery.known.len() < 4 * self.options.cameras_max
+            if let Some(position) = self.discovery.gone.remove(&key[..]) {
+                self.reopen(position);
+            } else if self.discovery.known.len() < 4 * self.options.cameras_max
                 && self.discovery.known.insert(key.clone().into())
             {
                 new.extend(self.options.names.camera(&key));
@@ -146,9 +170,13 @@ impl Worker {
         }
         self.discovery.at = match (cursor, self.link.masters()) {
             (0, Ok(masters)) if master + 1 < masters => Some((master + 1, 0)),
-            (0, _) => None,
+            (0, _) => {
+                self.discovery.searched = Some(self.discovery.begun);
+                None
+            }
             (cursor, _) => Some((master, cursor)),
         };
+        new
     }
 }
 

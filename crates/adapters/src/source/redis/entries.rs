@@ -89,6 +89,7 @@ impl EntryReader {
             payload: message.payload,
             token: Token(id.0, id.1),
             overtaken: 0,
+            redelivered: false,
         };
         Ok(Some(Entry::Frame(id, arrival)))
     }

@@ -94,6 +94,10 @@ impl Worker {
                     self.closed = true;
                 }
                 Ok(false) => stream.cursor = Cursor::History(from),
+                Err(text) if stream.found && is_gone(&text) => {
+                    stream.cursor = Cursor::Gone;
+                    self.discovery.gone.insert(stream.key.clone(), position);
+                }
                 Err(text) => {
                     let error = LinkError::of_refusal(&text);
                     self.closed = true;
@@ -128,7 +132,9 @@ impl Worker {
         // A group that vanished while it was read is made anew from the start, so that nothing is passed over.
         let start: &[u8] = if self.options.from_start || stream.last != FIRST { b"0" } else { b"$" };
         let group = self.options.group.as_bytes();
-        self.commands.push(stream.place, &[b"XGROUP", b"CREATE", &stream.key, group, start, b"MKSTREAM"]);
+        let create: [&[u8]; 6] = [b"XGROUP", b"CREATE", &stream.key, group, start, b"MKSTREAM"];
+        // A camera that was found and whose stream is gone is one that has left: it is not made for ever.
+        self.commands.push(stream.place, if stream.found { &create[..5] } else { &create });
     }
 
     /// What consumers of other names have left is ours: the shard is.
@@ -195,6 +201,11 @@ impl Worker {
             self.fail(&error, now, reply);
         }
     }
+}
+
+/// Whether a group was not made because there is no stream.
+fn is_gone(refusal: &str) -> bool {
+    refusal.contains("requires the key to exist")
 }
 
 /// Entries pending with this consumer, and with all others.

@@ -24,7 +24,7 @@ for place, key in ipairs(KEYS) do
   local groups = redis.pcall('XINFO', 'GROUPS', key)
   local lag, read = nil, nil
   if groups.err then
-    out[#out + 1] = {place, groups.err}
+    out[#out + 1] = {place, string.find(groups.err, 'no such key', 1, true) and 'NOGROUP' or groups.err}
   else
     for _, fields in ipairs(groups) do
       local group = {}
@@ -125,6 +125,7 @@ pub(super) fn hear(
             // Entries that were trimmed before they could be read count too: they were overtaken all the same.
             arrival.overtaken = overtaking.saturating_sub(1) as u64;
             stream.last = stream.last.max(id);
+            stream.read_to_end = Some(pace.now);
             stream.is_well();
             let rhythm = &mut rhythms[position as usize];
             rhythm.came(id.0);
@@ -137,6 +138,7 @@ pub(super) fn hear(
     }
     for (&position, _) in asked.iter().zip(&quiet).filter(|(_, quiet)| **quiet) {
         streams[position as usize].cursor = Cursor::New;
+        streams[position as usize].read_to_end = Some(pace.now);
         rhythms[position as usize].missed(pace);
     }
     Ok(())

@@ -7,6 +7,7 @@
 //!
 //! docs/design/redis.md says how cameras, groups, leases and failures go together.
 
+mod backlog;
 mod budget;
 mod discover;
 mod entries;
@@ -32,9 +33,11 @@ use omma_engine::source::{Arrival, Demand, Fate, Polled, Settlement, Source, Sou
 use omma_frame::{CameraId, CameraIndex, DropReason};
 use omma_ring::{Rings, RingsOptions};
 
+pub use self::backlog::Backlog;
 pub use self::discover::{CameraInbox, CameraInboxEnd, InboxError};
 use self::entries::EntryReader;
 use self::leases::Leases;
+use self::stream::{EntryId, FIRST};
 use self::worker::{EntryFate, REPLIES_MAX, Reply, Request, Settled, Worker};
 use crate::redis::link::Link;
 use crate::redis::wire::Wire;
@@ -88,6 +91,8 @@ pub struct RedisSourceOptions {
     pub dead_letter: String,
     pub reconnect_max: Duration,
     pub rings: RingsOptions,
+    /// The same for all readers of the source.
+    pub backlog: Arc<Backlog>,
     /// Tells this process from others; `None`: by what the system knows of it. For tests that play two processes.
     pub identity: Option<String>,
 }
@@ -125,6 +130,7 @@ impl RedisSourceOptions {
             dead_letter: "omma:dead".to_owned(),
             reconnect_max: Duration::from_secs(5),
             rings: RingsOptions::default(),
+            backlog: Arc::new(Backlog::new(1, Instant::now())),
             identity: None,
         }
     }
@@ -138,6 +144,8 @@ struct Known {
     held: u32,
     /// Handed over in this poll.
     given: u32,
+    /// The newest that was ever handed over.
+    last: EntryId,
 }
 
 /// See the module.
@@ -220,7 +228,7 @@ impl RedisSource {
         let mut worker = Worker::new(Arc::new(options.clone()), link, leases, entries, now);
         for &camera in cameras {
             let Some(known) = table.get(camera.slot()) else { continue };
-            worker.add(camera, &options.names.stream(known.plan.id.as_str()), known.shard, now);
+            worker.add(camera, &options.names.stream(known.plan.id.as_str()), known.shard, false, now);
             source.know(camera, known.shard);
         }
         let thread = std::thread::Builder::new().name(format!("omma-redis-{}", options.reader)).spawn(move || {
@@ -237,14 +245,14 @@ impl RedisSource {
             self.places.resize(camera.slot() + 1, u32::MAX);
         }
         self.places[camera.slot()] = place;
-        self.cameras.push(Known { camera, shard, held: 0, given: 0 });
+        self.cameras.push(Known { camera, shard, held: 0, given: 0, last: FIRST });
     }
 
     /// The specification's batch read (its section 3.2): up to `count` messages of any cameras within `timeout`, fewer if
     /// no more are there by then. What is read must be settled like what [`Source::poll`] gives, which goes the same way.
     ///
     /// # Errors
-    /// As [`Source::poll`]; what had come before is lost to the caller, but not to the group.
+    /// As [`Source::poll`]. Messages that have come are given first, and the error with the next call.
     pub fn get_messages_batch(&mut self, timeout: Duration, count: usize) -> Result<Vec<Arrival>, SourceError> {
         struct Plenty(usize);
         impl Demand for Plenty {
@@ -258,7 +266,14 @@ impl RedisSource {
         let until = Instant::now() + timeout;
         let mut messages = Vec::new();
         loop {
-            self.poll(&Plenty(count - messages.len()), &mut messages)?;
+            match self.poll(&Plenty(count - messages.len()), &mut messages) {
+                Ok(_) => {}
+                Err(error) if messages.is_empty() => return Err(error),
+                Err(error) => {
+                    self.errors.push_front(error);
+                    return Ok(messages);
+                }
+            }
             let now = Instant::now();
             if messages.len() >= count || now >= until {
                 return Ok(messages);
@@ -336,8 +351,9 @@ impl RedisSource {
         if self.held.is_empty() || left == 0 {
             return;
         }
+        let every = self.delivery == Delivery::Every;
         let mut kept = VecDeque::new();
-        while let Some((place, arrival)) = self.held.pop_front() {
+        while let Some((place, mut arrival)) = self.held.pop_front() {
             let known = &mut self.cameras[place as usize];
             if known.given == 0 {
                 self.served.push(place);
@@ -346,6 +362,10 @@ impl RedisSource {
                 known.given += 1;
                 known.held -= 1;
                 left -= 1;
+                // Entries come in the order of their ids but for those that were pending with somebody else or forgotten.
+                let id = (arrival.token.0, arrival.token.1);
+                arrival.redelivered = every && id <= known.last;
+                known.last = known.last.max(id);
                 arrivals.push(arrival);
             } else {
                 // Nothing younger of this camera may pass it.

@@ -193,7 +193,7 @@ impl Worker {
                 return false;
             }
             let stream = &streams[position as usize];
-            !matches!(stream.cursor, Cursor::Closed(_)) && !stream.asked && !stream.is_away(now)
+            !matches!(stream.cursor, Cursor::Closed(_) | Cursor::Gone) && !stream.asked && !stream.is_away(now)
         };
         let lists = self.by_shard.iter().zip(&held).filter(|(_, held)| **held).flat_map(|(list, _)| list);
         let ready = lists.filter(|&&position| is_ready(position)).count();
@@ -401,6 +401,7 @@ impl Hearing<'_> {
 
     fn missed(&mut self, streams: &[u32]) {
         for &position in streams {
+            self.streams[position as usize].read_to_end = Some(self.pace.now);
             self.rhythms[position as usize].missed(self.pace);
         }
     }
@@ -459,6 +460,8 @@ impl Hearing<'_> {
             if !keeps_pending {
                 stream.cursor = Cursor::Skip;
             }
+        } else if !history {
+            stream.read_to_end = Some(self.pace.now);
         }
         stream.is_well();
         self.heard.entries += frames;

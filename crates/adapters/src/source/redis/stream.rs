@@ -26,6 +26,8 @@ pub(super) enum Cursor {
     New,
     /// Only the newest of what nobody has been given yet.
     Skip,
+    /// Nothing: a stream that was found is gone, and the search for streams tells when it is back.
+    Gone,
 }
 
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(super) struct Stream {
     pub camera: CameraIndex,
     pub key: Box<[u8]>,
     pub shard: u32,
+    /// It was there before its camera was known, so that it need not be made.
+    pub found: bool,
     pub place: Place,
     pub cursor: Cursor,
     /// The newest entry that came.
@@ -48,14 +52,17 @@ pub(super) struct Stream {
     failures: u32,
     /// When its pending list was looked at.
     pub looked: Instant,
+    /// When there was nothing more to be read; `None`: not since it is ours.
+    pub read_to_end: Option<Instant>,
 }
 
 impl Stream {
-    pub fn new(camera: CameraIndex, key: &str, shard: u32, now: Instant) -> Self {
+    pub fn new(camera: CameraIndex, key: &str, shard: u32, found: bool, now: Instant) -> Self {
         Self {
             camera,
             key: key.as_bytes().into(),
             shard,
+            found,
             place: Place::Slot(slot_of(key.as_bytes())),
             cursor: Cursor::Closed(FIRST),
             last: FIRST,
@@ -65,6 +72,7 @@ impl Stream {
             away: None,
             failures: 0,
             looked: now,
+            read_to_end: None,
         }
     }
 
@@ -89,6 +97,7 @@ impl Stream {
     /// From now on another process may own it, or has owned it: what this one knows of its pending list is void.
     pub fn give_up(&mut self) {
         self.cursor = Cursor::Closed(FIRST);
+        self.read_to_end = None;
     }
 
     /// The connection broke while it was read: what was given and did not arrive is in its pending list.

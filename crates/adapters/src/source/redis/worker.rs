@@ -29,8 +29,6 @@ const DOWN_MIN: Duration = Duration::from_millis(100);
 
 /// How often segments are looked at whose producers may have gone.
 const RINGS_REFRESH: Duration = Duration::from_secs(5);
-/// Segments of dead producers that nobody has written to for so long are removed.
-const RINGS_SWEEP: Duration = Duration::from_secs(60);
 
 /// Reads of one turn while there is more than one answer may hold.
 const PARTS_MAX: usize = 16;
@@ -120,7 +118,6 @@ pub(super) struct Worker {
     pub next_look: Instant,
     pub next_stream_looked: usize,
     pub next_rings: Instant,
-    pub next_sweep: Instant,
     down: Option<Instant>,
     failures: u32,
     /// What happened while nobody asked.
@@ -161,7 +158,6 @@ impl Worker {
             next_look: now,
             next_stream_looked: 0,
             next_rings: now,
-            next_sweep: now,
             down: None,
             failures: 0,
             untold: Reply::default(),
@@ -173,10 +169,10 @@ impl Worker {
         self.options.delivery == Delivery::Every
     }
 
-    /// A stream more; its place among the streams.
-    pub fn add(&mut self, camera: CameraIndex, key: &str, shard: u32, now: Instant) {
+    /// A stream more, named by the configuration or found.
+    pub fn add(&mut self, camera: CameraIndex, key: &str, shard: u32, found: bool, now: Instant) {
         let position = u32::try_from(self.streams.len()).unwrap_or(u32::MAX);
-        let stream = Stream::new(camera, key, shard, now);
+        let stream = Stream::new(camera, key, shard, found, now);
         let Some(list) = self.by_shard.get_mut(shard as usize) else { return };
         if self.link.is_cluster() {
             let slot_of = |position: &u32| match self.streams[*position as usize].place {
@@ -348,15 +344,18 @@ impl Worker {
     }
 
     fn refresh_rings(&mut self, now: Instant) {
-        if now >= self.next_rings {
-            self.entries.rings.refresh();
-            self.next_rings = now + RINGS_REFRESH;
+        if now < self.next_rings {
+            return;
         }
+        self.next_rings = now + RINGS_REFRESH;
+        self.entries.rings.refresh();
+        self.options.backlog.note(self.options.reader, self.read_to_end(now));
         // One of the readers is enough.
-        if self.options.reader == 0 && now >= self.next_sweep {
+        if self.options.reader == 0
+            && let Some(grace) = self.options.backlog.grace(now)
+        {
             // Where the folder cannot be read there are no handles, and those that come say so.
-            let _ = self.entries.rings.sweep(RINGS_SWEEP);
-            self.next_sweep = now + RINGS_SWEEP;
+            let _ = self.entries.rings.sweep(grace);
         }
     }
 
@@ -388,6 +387,7 @@ impl Worker {
             Cursor::Closed(from) => from,
             Cursor::History(from) => from,
             Cursor::New | Cursor::Skip => stream.last,
+            Cursor::Gone => return,
         };
         stream.cursor = Cursor::Closed(from);
         self.closed = true;
