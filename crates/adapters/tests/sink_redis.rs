@@ -428,6 +428,33 @@ fn whatever_is_lost_on_the_way_each_result_is_there_once_and_in_order() {
     }
 }
 
+/// As a server that was killed behind the transaction and before its answer, and is loading when it is back.
+#[test]
+fn a_result_whose_answer_was_lost_stays_in_doubt_while_the_server_refuses_to_say() {
+    let Some(server) = server() else { return };
+    let proxy = Proxy::start(server.port());
+    for pattern in ["r:{camera}", "r:{shard}"] {
+        let mut client = server.client();
+        client.ok(&["FLUSHALL"]);
+        let cameras = cameras(&["a"], false);
+        let mut sink = sink_of(options(&proxy.url(), pattern));
+        sink.publish(&frames(0, 0..1), &cameras).expect("published");
+        proxy.set(Network::BreaksAfter(2));
+        sink.publish(&frames(0, 1..4), &cameras).expect_err("the answer is lost");
+        proxy.set(Network::Passes);
+        client.ok(&["ACL", "SETUSER", "default", "-xrevrange"]);
+        for _ in 0..3 {
+            let error = sink.publish(&frames(0, 1..4), &cameras).expect_err("nothing is known");
+            assert_eq!((error.published, error.retry), (0, Retry::Backoff));
+            assert!(error.to_string().contains("NOPERM"), "{error}");
+        }
+        client.ok(&["ACL", "SETUSER", "default", "+xrevrange"]);
+        sink.publish(&frames(0, 1..4), &cameras).expect("they are there");
+        let keys = client.ok(&["KEYS", "r:?"]);
+        assert_eq!(sequences(&mut client, &keys.items()[0].text()), [0, 1, 2, 3], "{pattern}");
+    }
+}
+
 #[test]
 fn a_server_that_is_away_or_frozen_is_said_within_its_timeout() {
     let Some(mut server) = server() else { return };

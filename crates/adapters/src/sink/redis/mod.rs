@@ -252,9 +252,14 @@ impl RedisSink {
                 values.iter_from(values.len().saturating_sub(1)).flatten().copied().collect()
             };
             let sought: Vec<Vec<u8>> = same.iter().map(encoded).collect();
-            let there = lookup::among_last(&mut self.link, &stream, &sought)?;
-            for (&(_, place), there) in same.iter().zip(there) {
-                self.fates.set(place, if there { Fate::Taken } else { Fate::Open });
+            match lookup::among_last(&mut self.link, &stream, &sought)? {
+                Ok(there) => {
+                    for (&(_, place), there) in same.iter().zip(there) {
+                        self.fates.set(place, if there { Fate::Taken } else { Fate::Open });
+                    }
+                }
+                // They stay doubtful while the server cannot say (it comes back and is loading).
+                Err(said) => same.iter().try_for_each(|&(_, place)| self.refused(place, &said))?,
             }
         }
         Ok(())
