@@ -14,7 +14,7 @@ pub enum DropReason {
     Duplicate,
     /// The message that should have brought it has no picture, or fields that cannot be read.
     EntryUnreadable,
-    /// Taken over from failed consumers more often than `max_deliveries` allows: it may be what they fail of.
+    /// Taken over from failed consumers more often than `deliveries_max` allows: it may be what they fail of.
     Poisoned,
     /// Its picture in shared memory was overwritten before it could be read, or while it was.
     HandleOverwritten,
