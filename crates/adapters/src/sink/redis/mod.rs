@@ -8,8 +8,9 @@
 //!   written it), or its place has been trimmed away, or later results of its camera were written first by another
 //!   process. Then it is appended behind them, once, with its own id in the field `entry`: out of order, since its place
 //!   is closed for ever, but not lost.
-//! - In a shard's stream ids are the server's, and a script appends only what is above the last id that the stream has
-//!   shown of that camera. It relies on each camera's frames coming in their order, whichever process reads them.
+//! - In a shard's stream ids are the server's, and a script remembers the last ids of each camera that it has written: it
+//!   appends what is above them, and what is below them and not among them (taken over from a dead process while newer
+//!   frames flowed).
 //! - Frames that have no entry ids (`entry_ids` of a camera's plan: what its source is decides) get ids from the server.
 //!   When the answer to such a result is lost, the end of the stream is read and compared with what was sent.
 //!
