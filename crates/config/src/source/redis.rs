@@ -39,6 +39,17 @@ pub enum FrameWire {
 impl Word for FrameWire {
     const WORDS: &'static [(&'static str, Self)] = &[("own", Self::Own), ("compat", Self::Compat)];
 }
+impl FrameWire {
+    /// The stream of each camera, where nothing else is said.
+    #[must_use]
+    pub fn usual_stream(self) -> &'static str {
+        match self {
+            Self::Own => "omma:frames:{camera}",
+            Self::Compat => "{camera}_input_topic",
+        }
+    }
+}
+
 
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum StartWord {
@@ -56,11 +67,7 @@ impl Reader<'_> {
     pub(super) fn redis(&mut self, table: &Table<'_>) -> (SourceKind, Vec<CameraId>) {
         let redis = redis::read(table);
         let wire = table.word_or("wire", FrameWire::Own);
-        let usual = match wire {
-            FrameWire::Own => "omma:frames:{camera}",
-            FrameWire::Compat => "{camera}_input_topic",
-        };
-        let stream = table.text_or("stream", usual.to_owned());
+        let stream = table.text_or("stream", wire.usual_stream().to_owned());
         let ids = table.texts("camera_ids").unwrap_or_default();
         let cameras: Vec<CameraId> = ids.iter().filter_map(|id| CameraId::new(id).ok()).collect();
         self.own(table, "camera_ids", &cameras);
