@@ -52,6 +52,8 @@ pub struct RedisSourceOptions {
     pub name: String,
     pub redis: RedisOptions,
     pub names: StreamNames,
+    /// Streams that are no cameras', although their names fit: those that results are written to.
+    pub not_cameras: Vec<StreamNames>,
     pub wire: Wire,
     pub group: String,
     /// The name under which entries are pending. One owner for each shard makes one name enough.
@@ -100,6 +102,7 @@ impl RedisSourceOptions {
             name: name.to_owned(),
             redis,
             names: StreamNames::frames(),
+            not_cameras: Vec::new(),
             wire: Wire::Own,
             group: "omma".to_owned(),
             consumer: "omma".to_owned(),
