@@ -138,6 +138,7 @@ impl Running {
             payload,
             token: Token(0, sequence),
             overtaken: 0,
+            name: None,
         });
     }
 

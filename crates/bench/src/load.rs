@@ -96,6 +96,7 @@ impl Source for Load {
                     payload: Payload::Encoded(self.pictures[picture].clone()),
                     token: Token(sequence, due_ns(&self.rate, arrivals.len() - already)),
                     overtaken: 0,
+                    name: None,
                 });
             }
             sent += room;

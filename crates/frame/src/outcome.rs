@@ -1,6 +1,6 @@
 //! What became of a frame: its result, or the named reason why it has none.
 
-use crate::{CameraIndex, Mono, Size, Token, UnixNanos};
+use crate::{CameraIndex, FrameName, Mono, Size, Token, UnixNanos};
 
 /// Why a frame was dropped. Every drop has exactly one of these names, in the ledger, the metrics and error results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -182,4 +182,5 @@ pub struct FrameResult {
     pub served_by: ServedBy,
     pub timing: Timing,
     pub outcome: Outcome,
+    pub name: Option<FrameName>,
 }

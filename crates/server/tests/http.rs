@@ -220,6 +220,7 @@ fn engine() -> (Engine, usize) {
                 payload: Payload::Encoded(Bytes::from_static(bytes.as_bytes())),
                 token: Token(0, 0),
                 overtaken: 0,
+                name: None,
             })
             .into(),
     };

@@ -251,6 +251,7 @@ impl ManualHandle {
             payload: Payload::Encoded(payload.into()),
             token: Token(sequence, 0),
             overtaken: 0,
+            name: None,
         });
     }
 
@@ -350,6 +351,7 @@ mod tests {
                     payload,
                     token: Token(0, 0),
                     overtaken: 0,
+                    name: None,
                 });
                 Ok(Polled::Open)
             }

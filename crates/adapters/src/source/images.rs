@@ -120,6 +120,7 @@ impl Source for ImagesSource {
                 payload: Payload::Encoded(payload),
                 token: Token(self.next, 0),
                 overtaken: 0,
+                name: None,
             });
             self.next += 1;
             self.unreadable = if fault.is_some() { self.unreadable + 1 } else { 0 };

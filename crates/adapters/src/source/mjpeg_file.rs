@@ -169,6 +169,7 @@ impl Source for MjpegFileSource {
                         payload: Payload::Encoded(bytes),
                         token: Token(self.next, at),
                         overtaken: 0,
+                        name: None,
                     });
                     room -= 1;
                     self.next += 1;

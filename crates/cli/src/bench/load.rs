@@ -159,6 +159,7 @@ impl Source for LoadSource {
                     payload: pictures[shown].clone(),
                     token: Token(self.cycle, 0),
                     overtaken: 0,
+                    name: None,
                 });
             } else {
                 refused += 1;

@@ -32,7 +32,7 @@ fn shards(delivery: Delivery) -> (Shards, Arc<Ledger>) {
 
 fn arrival(sequence: Option<u64>, bytes: usize) -> Arrival {
     let payload = Payload::Encoded(Bytes::from(vec![1; bytes]));
-    Arrival { camera: CAMERA, sequence, captured_at: None, payload, token: Token(9, 9), overtaken: 0 }
+    Arrival { camera: CAMERA, sequence, captured_at: None, payload, token: Token(9, 9), overtaken: 0, name: None }
 }
 
 fn free() -> Pressure {

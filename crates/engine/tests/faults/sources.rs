@@ -224,6 +224,7 @@ fn what_came_in_a_pictures_place_is_dropped_by_name_in_its_cameras_order() {
                 payload: Payload::Unreadable(Arc::new(what)),
                 token: Token(sequence, 0),
                 overtaken: 0,
+                name: None,
             });
         } else {
             running.push(0, sequence, Picture::default());

@@ -290,6 +290,7 @@ impl MjpegHttpSource {
                 payload: Payload::Encoded(bytes),
                 token: Token(number, 0),
                 overtaken: 0,
+                name: None,
             }));
             *filled = !link.ready.is_empty();
             if *filled {

@@ -30,7 +30,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use omma_engine::cameras::{CameraPlan, Cameras, Delivery};
 use omma_engine::source::{Arrival, Demand, Fate, Polled, Settlement, Source, SourceError};
 use omma_frame::{CameraId, CameraIndex, DropReason};
-use omma_ring::{Rings, RingsOptions};
+use omma_ring::RingsOptions;
 
 pub use self::discover::{CameraInbox, CameraInboxEnd, InboxError};
 use self::entries::EntryReader;
@@ -189,7 +189,7 @@ impl RedisSource {
         let own = (0..options.shards).filter(|shard| *shard as usize % options.readers.max(1) == options.reader);
         let prefix = format!("omma:lease:{}:{}", options.group, options.name);
         let leases = Leases::new(prefix, identity, options.lease, own, now);
-        let entries = EntryReader::new(options.wire, options.payload_bytes_max, Rings::new(options.rings.clone()));
+        let entries = EntryReader::new(options.wire, options.payload_bytes_max, &options.rings);
         let (requests, to_do) = bounded(1);
         let (done, replies) = bounded(REPLIES_MAX);
         let mut source = Self {

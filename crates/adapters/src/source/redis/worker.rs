@@ -340,7 +340,7 @@ impl Worker {
 
     fn refresh_rings(&mut self, now: Instant) {
         if now >= self.next_rings {
-            self.entries.rings.refresh();
+            self.entries.refresh_rings();
             self.next_rings = now + RINGS_REFRESH;
         }
         // One of the readers is enough.

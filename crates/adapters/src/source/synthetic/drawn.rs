@@ -168,6 +168,7 @@ impl Source for DrawnSource {
                         payload: Payload::Encoded(encoded),
                         token: Token(picture.number, 0),
                         overtaken: 0,
+                        name: None,
                     });
                 }
                 Err(message) => failed = Some((camera, picture.number, message)),

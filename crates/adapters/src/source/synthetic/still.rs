@@ -141,6 +141,7 @@ impl Source for StillSource {
                     payload: Payload::Encoded(self.pictures[picture].clone()),
                     token: Token(number, 0),
                     overtaken: 0,
+                    name: None,
                 });
             }
             still.next += take;
