@@ -139,6 +139,7 @@ impl Running {
             token: Token(0, sequence),
             overtaken: 0,
             redelivered: false,
+            name: None,
         });
     }
 

@@ -162,6 +162,32 @@ fn of_live_cameras_the_newest_frame_comes_and_the_overtaken_are_counted() {
 }
 
 #[test]
+fn streams_that_omma_writes_are_not_found_as_cameras() {
+    let Some(server) = server() else { return };
+    let mut client = server.client();
+    for stream in ["omma:gate", "omma:results:gate", "omma:results:results:gate", "omma:dead", "omma:yard"] {
+        client.ok(&["XADD", stream, "*", "seq", "0", "data", "x"]);
+    }
+    let pattern = |text: &str| StreamNames::parse(text).expect("a pattern");
+    let options = RedisSourceOptions {
+        names: pattern("omma:{camera}"),
+        not_cameras: vec![pattern("omma:results:{camera}")],
+        discover_interval: Some(Duration::from_millis(20)),
+        ..options(&server.url(), Delivery::Every)
+    };
+    let (mut source, _) = open(&options, 0);
+    let mut had = Had::default();
+    drive(&mut source, &mut had, |had| had.total() == 2);
+    // Everything there was has been looked at when a camera that came later is found.
+    client.ok(&["XADD", "omma:zoo", "*", "seq", "0", "data", "x"]);
+    drive(&mut source, &mut had, |had| had.total() >= 3);
+    let found: Vec<String> = options.cameras.snapshot().iter().map(|camera| camera.plan.id.to_string()).collect();
+    let mut found: Vec<&str> = found.iter().map(String::as_str).collect();
+    found.sort_unstable();
+    assert_eq!(found, ["gate", "yard", "zoo"]);
+}
+
+#[test]
 fn cameras_are_found_by_their_streams_and_added_through_the_inbox() {
     let Some(server) = server() else { return };
     let mut client = server.client();

@@ -97,6 +97,7 @@ impl Source for Load {
                     token: Token(sequence, due_ns(&self.rate, arrivals.len() - already)),
                     overtaken: 0,
                     redelivered: false,
+                    name: None,
                 });
             }
             sent += room;

@@ -152,7 +152,7 @@ fn assemble<'d>(document: &'d Document<'d>, root: &'d DeTable<'d>) -> Config {
     let (models, model_names) = model::read(&root, &engine.defaults);
     // Sinks before sources, which name them.
     let (sinks, sink_names) = sink::read(&root);
-    let (sources, routes) = source::read(&root, &model_names, &sink_names);
+    let (sources, routes) = source::read(&root, &model_names, &sink_names, &sinks);
     Config {
         engine: engine.plan,
         http: engine.http,

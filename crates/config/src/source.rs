@@ -17,6 +17,7 @@ use crate::problem::quoted;
 use crate::read::Table;
 use crate::schema::{Word, meant};
 use crate::secret::Secret;
+use crate::sink::SinkConfig;
 
 /// One source.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,8 +126,14 @@ impl Word for DeliveryWord {
 const SCENE_BYTES_MAX: u64 = 16 << 30;
 
 /// All sources, and the sets of sinks that their results go to.
-pub(crate) fn read(root: &Table<'_>, models: &Names, sinks: &Names) -> (Vec<SourceConfig>, Vec<Vec<usize>>) {
-    let mut reader = Reader { models, sinks, names: Names::new("sources"), owners: HashMap::new(), routes: Vec::new() };
+pub(crate) fn read(
+    root: &Table<'_>,
+    models: &Names,
+    sinks: &Names,
+    sinks_read: &[SinkConfig],
+) -> (Vec<SourceConfig>, Vec<Vec<usize>>) {
+    let names = Names::new("sources");
+    let mut reader = Reader { models, sinks, sinks_read, names, owners: HashMap::new(), routes: Vec::new() };
     let sources = root.tables("sources").enumerate().map(|(place, table)| reader.source(&table, place)).collect();
     (sources, reader.routes)
 }
@@ -135,6 +142,7 @@ pub(crate) fn read(root: &Table<'_>, models: &Names, sinks: &Names) -> (Vec<Sour
 struct Reader<'a> {
     models: &'a Names,
     sinks: &'a Names,
+    sinks_read: &'a [SinkConfig],
     names: Names,
     /// Which table has a camera.
     owners: HashMap<CameraId, String>,

@@ -6,6 +6,23 @@ use crate::{CameraIndex, DropReason, Mono, Payload, UnixNanos};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct Token(pub u64, pub u64);
 
+/// What its producer calls a frame, where that is not the decimal text of its sequence number. One pointer wide, so that
+/// frames without a name, which are nearly all, cost nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrameName(Box<Box<str>>);
+
+impl FrameName {
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(Box::new(name.into()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A frame has one owner at a time, and whoever owns it must settle it or hand it on.
 #[must_use = "a frame must be settled or handed on"]
 #[derive(Debug)]
@@ -17,6 +34,7 @@ pub struct Frame {
     pub captured_at: UnixNanos,
     pub received_at: Mono,
     pub payload: Payload,
+    pub name: Option<FrameName>,
 }
 
 /// A frame as a source hands it over, before its shard has looked at it.
@@ -35,6 +53,7 @@ pub struct Arrival {
     /// The source comes back to this frame after later ones of its camera, since nobody has settled it: it is no
     /// duplicate, and its number says nothing of where the camera's count stands.
     pub redelivered: bool,
+    pub name: Option<FrameName>,
 }
 
 /// A frame's fate as its source hears it.
@@ -52,4 +71,15 @@ pub enum Fate {
     Published,
     /// [`DropReason::Shutdown`] means: not done, deliver it again.
     Dropped(DropReason),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_costs_a_frame_without_one_a_single_pointer() {
+        assert_eq!(size_of::<Option<FrameName>>(), size_of::<usize>());
+        assert_eq!(FrameName::new("5f2c").as_str(), "5f2c");
+    }
 }

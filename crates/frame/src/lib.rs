@@ -10,7 +10,7 @@ mod payload;
 mod time;
 
 pub use camera::{CameraId, CameraIdError, CameraIndex};
-pub use frame::{Arrival, Fate, Frame, Settlement, Token};
+pub use frame::{Arrival, Fate, Frame, FrameName, Settlement, Token};
 pub use outcome::{ClassScore, Detection, DropReason, FrameResult, Outcome, Output, OwnedTensor, ServedBy, Timing};
 pub use payload::{Handle, Payload, PictureView, PixelFormat, RawPicture, RawView, Segment, Size, Unreadable};
 pub use time::{Mono, UnixNanos};

@@ -1,6 +1,6 @@
 //! What became of a frame: its result, or the named reason why it has none.
 
-use crate::{CameraIndex, Mono, Size, Token, UnixNanos};
+use crate::{CameraIndex, FrameName, Mono, Size, Token, UnixNanos};
 
 /// Why a frame was dropped. Every drop has exactly one of these names, in the ledger, the metrics and error results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,7 +14,7 @@ pub enum DropReason {
     Duplicate,
     /// The message that should have brought it has no picture, or fields that cannot be read.
     EntryUnreadable,
-    /// Taken over from failed consumers more often than `max_deliveries` allows: it may be what they fail of.
+    /// Taken over from failed consumers more often than `deliveries_max` allows: it may be what they fail of.
     Poisoned,
     /// Its picture in shared memory was overwritten before it could be read, or while it was.
     HandleOverwritten,
@@ -182,4 +182,5 @@ pub struct FrameResult {
     pub served_by: ServedBy,
     pub timing: Timing,
     pub outcome: Outcome,
+    pub name: Option<FrameName>,
 }

@@ -1,7 +1,7 @@
 //! What a Redis server answers, and the fields of the entries that others have written.
 
 use omma_adapters::fuzzing::{redis_answers, redis_passed_over};
-use omma_adapters::redis::wire::{Outgoing, Picture, Wire, read, write};
+use omma_adapters::redis::wire::{Outgoing, Picture, Reference, Wire, read, write};
 use omma_frame::{DropReason, Payload, Unreadable};
 
 use crate::input::Input;
@@ -59,7 +59,7 @@ pub fn redis_message(bytes: &[u8]) {
         .collect();
     let read = |wire, fields: &[(&str, Vec<u8>)]| {
         let mut asked =
-            |_: &str, _, _| Err(Unreadable { reason: DropReason::HandleInvalid, message: "asked".to_owned() });
+            |_: Reference<'_>| Err(Unreadable { reason: DropReason::HandleInvalid, message: "asked".to_owned() });
         let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
         read(wire, fields, PAYLOAD_BYTES_MAX, Some(&mut asked))
     };

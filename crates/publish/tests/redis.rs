@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use omma_adapters::redis::RedisOptions;
-use omma_adapters::redis::wire::{self, Message, Wire};
+use omma_adapters::redis::wire::{self, Message, Reference, Wire};
 use omma_frame::{Payload, PictureView, PixelFormat, Size, Unreadable};
 use omma_publish::timing::{Bursts, End, Timing};
 use omma_publish::{Carry, Counts, Form, Options, Pacing, Pictures, Publisher, Report, Unsent};
@@ -59,8 +59,9 @@ fn messages_with(server: &RedisServer, stream: &str, wire: Wire, rings: &mut Rin
     let read = |entry: &Reply| {
         let fields: Vec<Vec<u8>> = entry.items()[1].items().iter().map(bytes).collect();
         let pairs = fields.chunks(2).map(|pair| (&pair[0][..], &pair[1][..]));
-        let mut open = |segment: &str, generation: u64, len: u64| -> Result<_, Unreadable> {
-            rings.handle(segment, generation, len)
+        let mut open = |reference: Reference<'_>| -> Result<_, Unreadable> {
+            let Reference::Own { segment, generation, byte_len } = reference else { panic!("{reference:?}") };
+            rings.handle(segment, generation, byte_len)
         };
         wire::read(wire, pairs, 1 << 20, Some(&mut open))
     };

@@ -18,15 +18,15 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use omma_frame::{DropReason, Handle, Payload, PictureView, PixelFormat, RawView, Segment, Size, Unreadable};
 
 use crate::RingsOptions;
-use crate::claim;
+use crate::claim::{self, Identity};
 use crate::layout::Format;
 use crate::mapping::Mapping;
 use crate::name::check_compat;
@@ -204,14 +204,15 @@ pub struct CompatRings {
 #[derive(Debug)]
 struct Mapped {
     segment: Arc<CompatSegment>,
-    /// Tells whether the file still has a name.
-    meta: File,
+    /// Tell whether the name still means this file. No open file is kept for it: there may be a ring for each camera.
+    path: PathBuf,
+    identity: Identity,
     used: u64,
 }
 
 impl Mapped {
     fn current(&self) -> bool {
-        !self.segment.lost() && self.meta.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
+        !self.segment.lost() && claim::names(&self.path, self.identity)
     }
 }
 
@@ -266,7 +267,8 @@ impl CompatRings {
             })
         };
         let frames_path = folder.join(format!("{name}_frames"));
-        let (meta, _) = open(&folder.join(name))?;
+        let path = folder.join(name);
+        let (meta, meta_metadata) = open(&path)?;
         let (frames, metadata) = open(&frames_path)?;
         let segment = Arc::new(CompatSegment::open(name, &meta, &frames)?);
         // A producer that starts makes both files anew and writes the header last: if the frames still have their name
@@ -278,7 +280,8 @@ impl CompatRings {
             let oldest = self.mapped.iter().min_by_key(|(_, mapped)| mapped.used).map(|(name, _)| name.clone());
             oldest.map(|oldest| self.mapped.remove(&oldest));
         }
-        let mapped = Mapped { segment: Arc::clone(&segment), meta, used: self.uses };
+        let identity = claim::identity(&meta_metadata);
+        let mapped = Mapped { segment: Arc::clone(&segment), path, identity, used: self.uses };
         self.mapped.insert(name.into(), mapped);
         Ok(segment)
     }

@@ -15,8 +15,9 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// How many mappings of rings one process may have.
-const REGIONS_MAX: usize = 1024;
+/// How many mappings of rings one process may have: half of what Linux gives a process by default (`vm.max_map_count`,
+/// 65,530). The table is a megabyte of zeros, of which only what is used takes memory.
+const REGIONS_MAX: usize = 32_768;
 
 /// A mapping that the handler knows.
 struct Region {
@@ -38,6 +39,9 @@ static REGIONS: [Region; REGIONS_MAX] = [const {
     }
 }; REGIONS_MAX];
 
+/// Where the search for a free region begins.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
 /// The handler that was there before ours; `None` inside: its address could not be learnt.
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 
@@ -52,12 +56,16 @@ impl Guarded {
     /// There are too many mappings, or the system takes no handler.
     pub(crate) fn new(start: usize, bytes: usize, writable: bool) -> io::Result<Self> {
         install()?;
-        let free = REGIONS
-            .iter()
-            .position(|region| region.taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok());
+        // From behind the last one on: many that are mapped one after the other do not all look at those before.
+        let next = NEXT.load(Ordering::Relaxed);
+        let free = (next..REGIONS_MAX).chain(0..next).find(|&index| {
+            let taken = &REGIONS[index].taken;
+            taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        });
         let index = free.ok_or_else(|| {
             io::Error::other(format!("this process maps {REGIONS_MAX} segments already, expected no more"))
         })?;
+        NEXT.store((index + 1) % REGIONS_MAX, Ordering::Relaxed);
         let region = &REGIONS[index];
         region.bytes.store(bytes, Ordering::Relaxed);
         region.writable.store(writable, Ordering::Relaxed);

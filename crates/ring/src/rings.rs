@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use omma_frame::{Handle, Payload, Unreadable};
@@ -21,13 +21,14 @@ use crate::{DEFAULT_FOLDER, RingSegment, SegmentName};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RingsOptions {
     pub folder: PathBuf,
-    /// Mappings kept at once; beyond it, the one unused for longest goes.
+    /// Segments kept mapped at once; beyond it, the one unused for longest goes.
     pub mapped_max: usize,
 }
 
 impl Default for RingsOptions {
     fn default() -> Self {
-        Self { folder: DEFAULT_FOLDER.into(), mapped_max: 256 }
+        // One for each of 10,000 cameras, and room for those that have just been made anew.
+        Self { folder: DEFAULT_FOLDER.into(), mapped_max: 16_384 }
     }
 }
 
@@ -36,6 +37,8 @@ impl Default for RingsOptions {
 pub struct Rings {
     options: RingsOptions,
     mapped: HashMap<Box<str>, Mapped>,
+    /// Had to go while handles to them were on their way: those keep them mapped, and a second mapping would only add to it.
+    lent: HashMap<Identity, Weak<RingSegment>>,
     /// Counts handles: what has been used last.
     uses: u64,
     /// At the last [`Rings::refresh`].
@@ -54,7 +57,7 @@ struct Mapped {
 impl Rings {
     #[must_use]
     pub fn new(options: RingsOptions) -> Self {
-        Self { options, mapped: HashMap::new(), uses: 0, uses_refreshed: 0 }
+        Self { options, mapped: HashMap::new(), lent: HashMap::new(), uses: 0, uses_refreshed: 0 }
     }
 
     /// The handle that a message means: the segment is mapped (as long as the handle lives), the picture is looked at
@@ -93,9 +96,11 @@ impl Rings {
             _ => invalid(name, format_args!("cannot be opened: {error}")),
         })?;
         let identity = identity(&metadata);
-        let known = self.mapped.get(name).filter(|known| known.identity == identity && !known.segment.lost());
-        let found = match known {
-            Some(known) => Arc::clone(&known.segment),
+        let known = self.mapped.get(name).filter(|known| known.identity == identity);
+        let known = known.map(|known| Arc::clone(&known.segment));
+        let known = known.or_else(|| self.lent.get(&identity).and_then(Weak::upgrade));
+        let found = match known.filter(|known| !known.lost()) {
+            Some(known) => known,
             None => Arc::new(RingSegment::open(&file, name)?),
         };
         let written = found.written();
@@ -114,9 +119,10 @@ impl Rings {
             return;
         }
         let oldest = self.mapped.iter().min_by_key(|(_, mapped)| mapped.used).map(|(name, _)| name.clone());
-        if let Some(oldest) = oldest {
-            self.mapped.remove(&oldest);
-        }
+        let Some(oldest) = oldest.and_then(|oldest| self.mapped.remove(&oldest)) else { return };
+        // No more stay than there are segments with handles on their way.
+        self.lent.retain(|_, segment| segment.strong_count() > 0);
+        self.lent.insert(oldest.identity, Arc::downgrade(&oldest.segment));
     }
 
     /// Lets go of segments that are gone, replaced or lost, and of those without a handle since the last call. To be
@@ -129,6 +135,7 @@ impl Rings {
                 .is_ok_and(|now| identity(&now) == mapped.identity && now.len() >= mapped.segment.file_bytes());
             whole && mapped.used > since && !mapped.segment.lost()
         });
+        self.lent.retain(|_, segment| segment.strong_count() > 0);
         self.uses_refreshed = self.uses;
         before - self.mapped.len()
     }

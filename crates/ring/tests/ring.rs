@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use omma_frame::{DropReason, Handle, PictureView, PixelFormat, Size, UnixNanos, Unreadable};
@@ -384,6 +385,49 @@ fn mappings_are_bounded_and_let_go_when_they_are_of_no_use() {
     assert_eq!(rings.refresh(), 1, "its name is gone");
     assert_eq!(rings.mapped(), 0);
     assert_eq!(read(&handle), Ok(payload(9, 50)), "a handle keeps its segment");
+}
+
+#[test]
+fn a_ring_for_each_of_many_producers_stays_mapped() {
+    let folder = folder();
+    let mut producers: Vec<Producer> = (0..700)
+        .map(|number| Producer::create(&format!("p{number}"), &options(folder.path(), 4096)).expect("a ring"))
+        .collect();
+    let mut rings = rings(folder.path());
+    let mut on_their_way: Vec<Vec<Handle>> = Vec::new();
+    for round in 0..3 {
+        let handles = producers.iter_mut().map(|producer| {
+            let generation = producer.write(&jpeg(round), &payload(round, 50)).expect("room");
+            rings.handle(producer.segment(), generation, 50).expect("a handle")
+        });
+        on_their_way.push(handles.collect());
+    }
+    assert_eq!(rings.mapped(), 700);
+    for (first, last) in on_their_way[0].iter().zip(&on_their_way[2]) {
+        assert!(Arc::ptr_eq(&first.segment, &last.segment), "one mapping of each");
+        assert_eq!(read(last), Ok(payload(2, 50)));
+    }
+}
+
+#[test]
+fn a_segment_with_handles_on_their_way_is_not_mapped_a_second_time() {
+    let folder = folder();
+    let mut producers: Vec<Producer> = (0..2)
+        .map(|number| Producer::create(&format!("p{number}"), &options(folder.path(), 4096)).expect("a ring"))
+        .collect();
+    let mut rings = Rings::new(RingsOptions { folder: folder.path().to_owned(), mapped_max: 1 });
+    let mut handle = |rings: &mut Rings, which: usize| {
+        let generation = producers[which].write(&jpeg(1), &payload(1, 50)).expect("room");
+        rings.handle(producers[which].segment(), generation, 50).expect("a handle")
+    };
+    let first = handle(&mut rings, 0);
+    let other = handle(&mut rings, 1);
+    let again = handle(&mut rings, 0);
+    assert!(Arc::ptr_eq(&first.segment, &again.segment) && rings.mapped() == 1);
+    // Once nobody has one, it goes.
+    let segment = Arc::downgrade(&other.segment);
+    drop(other);
+    assert_eq!(segment.strong_count(), 0);
 }
 
 #[test]

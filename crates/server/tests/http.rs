@@ -221,6 +221,7 @@ fn engine() -> (Engine, usize) {
                 token: Token(0, 0),
                 overtaken: 0,
                 redelivered: false,
+                name: None,
             })
             .into(),
     };

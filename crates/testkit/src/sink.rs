@@ -90,6 +90,7 @@ pub fn result(camera: CameraIndex, sequence: u64, outcome: Outcome) -> FrameResu
         served_by: ServedBy { model: 0, version: 3 },
         timing: Timing { received: ms(0), batched: ms(3), prepared: ms(5), inferred: ms(12) },
         outcome,
+        name: None,
     }
 }
 

@@ -252,6 +252,7 @@ impl ManualHandle {
             token: Token(sequence, 0),
             overtaken: 0,
             redelivered: false,
+            name: None,
         });
     }
 
@@ -352,6 +353,7 @@ mod tests {
                     token: Token(0, 0),
                     overtaken: 0,
                     redelivered: false,
+                    name: None,
                 });
                 Ok(Polled::Open)
             }

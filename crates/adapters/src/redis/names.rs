@@ -42,6 +42,12 @@ impl StreamNames {
         CameraId::new(std::str::from_utf8(inner).ok()?).ok()
     }
 
+    /// Whether each stream of these is one of the others too, but not the other way around.
+    #[must_use]
+    pub fn within(&self, others: &Self) -> bool {
+        self != others && self.head.starts_with(&others.head) && self.tail.ends_with(&others.tail)
+    }
+
     /// The glob that the server finds the streams of all cameras with.
     #[must_use]
     pub fn glob(&self) -> String {
@@ -74,6 +80,22 @@ mod tests {
             assert_eq!((names.stream(camera).as_str(), names.glob().as_str()), (stream, glob));
             let found = names.camera(stream.as_bytes());
             assert_eq!(found.as_ref().map(CameraId::as_str), Some(camera));
+        }
+    }
+
+    #[test]
+    fn patterns_within_others() {
+        let table = [
+            ("omma:results:{camera}", "{camera}", true),
+            ("omma:results:{camera}", "omma:{camera}", true),
+            ("a:{camera}:out:in", "a:{camera}:in", true),
+            ("omma:results:{camera}", "{camera}_input_topic", false),
+            ("{camera}", "omma:{camera}", false),
+            ("{camera}", "{camera}", false),
+        ];
+        for (inner, outer, expected) in table {
+            let [inner, outer] = [inner, outer].map(|pattern| StreamNames::parse(pattern).expect(pattern));
+            assert_eq!(inner.within(&outer), expected, "{inner:?} {outer:?}");
         }
     }
 

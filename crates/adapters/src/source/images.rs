@@ -121,6 +121,7 @@ impl Source for ImagesSource {
                 token: Token(self.next, 0),
                 overtaken: 0,
                 redelivered: false,
+                name: None,
             });
             self.next += 1;
             self.unreadable = if fault.is_some() { self.unreadable + 1 } else { 0 };

@@ -170,6 +170,7 @@ impl Source for MjpegFileSource {
                         token: Token(self.next, at),
                         overtaken: 0,
                         redelivered: false,
+                        name: None,
                     });
                     room -= 1;
                     self.next += 1;

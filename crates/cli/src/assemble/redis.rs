@@ -63,7 +63,12 @@ pub(super) fn source(
         Arc::clone(cameras),
         source.camera_plan(template),
     );
+    let not_cameras = config.sinks.iter().filter_map(|sink| match &sink.kind {
+        SinkKind::Redis { stream, .. } => StreamNames::parse(&stream.replace("{shard}", "{camera}")),
+        SinkKind::Jsonl { .. } | SinkKind::Null => None,
+    });
     let options = RedisSourceOptions {
+        not_cameras: not_cameras.filter(|results| results.within(&names)).collect(),
         names,
         wire: match streams.wire {
             FrameWire::Own => Wire::Own,

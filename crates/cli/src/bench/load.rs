@@ -160,6 +160,7 @@ impl Source for LoadSource {
                     token: Token(self.cycle, 0),
                     overtaken: 0,
                     redelivered: false,
+                    name: None,
                 });
             } else {
                 refused += 1;

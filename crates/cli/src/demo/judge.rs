@@ -120,6 +120,7 @@ mod tests {
             served_by: ServedBy::default(),
             timing: Timing::default(),
             outcome: Outcome::Inferred(Output::Detections(detections)),
+            name: None,
         }
     }
 

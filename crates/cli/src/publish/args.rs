@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use omma_adapters::redis::StreamNames;
 use omma_adapters::redis::wire::Wire;
+use omma_config::FrameWire;
 use omma_frame::{PixelFormat, Size};
 use omma_publish::timing::Bursts;
 use omma_publish::{IdPattern, WORKERS_MAX};
@@ -62,8 +63,14 @@ pub struct PublishArgs {
     /// The number of the first camera
     #[arg(long, value_name = "N", default_value = "0", value_parser = RangedU64ValueParser::<u64>::new().range(..1_000_000_000))]
     pub first: u64,
-    /// The stream of a camera
-    #[arg(long, value_name = "PATTERN", default_value = "omma:frames:{camera}", value_parser = stream)]
+    /// The stream of a camera; with --wire compat {camera}_input_topic, unless it is given
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        default_value = FrameWire::Own.usual_stream(),
+        default_value_if("wire", "compat", FrameWire::Compat.usual_stream()),
+        value_parser = stream
+    )]
     pub stream: StreamNames,
 
     /// Frames per second of each camera
@@ -192,6 +199,27 @@ fn bursts(text: &str) -> Result<Bursts, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        publish: PublishArgs,
+    }
+
+    #[test]
+    fn frames_go_where_a_source_of_their_wire_looks_for_them() {
+        let table: [(&[&str], &str); 4] = [
+            (&[], "omma:frames:gate"),
+            (&["--wire", "own"], "omma:frames:gate"),
+            (&["--wire", "compat"], "gate_input_topic"),
+            (&["--wire", "compat", "--stream", "{camera}"], "gate"),
+        ];
+        for (options, expected) in table {
+            let line = Line::try_parse_from([&["publish"], options].concat()).expect("options that can be");
+            assert_eq!(line.publish.stream.stream("gate"), expected, "{options:?}");
+        }
+    }
 
     #[test]
     fn bursts_are_read_as_they_are_written() {

@@ -63,10 +63,12 @@ impl Work {
             served_by,
             timing: Timing { received, batched, prepared: batched, inferred: batched },
             outcome: Outcome::Dropped { reason: DropReason::Shutdown, detail: None },
+            name: None,
         };
         match self {
             Self::Frame(frame) => {
                 let result = start(frame.camera, frame.sequence, frame.token, frame.captured_at, frame.received_at);
+                let result = FrameResult { name: frame.name, ..result };
                 (Input::Picture(frame.payload), Pending { result, to: Destination::Camera { ordinal } })
             }
             Self::Direct { input, received_at, caller } => {

@@ -190,7 +190,15 @@ mod tests {
             Work::Direct { input, received_at: Mono(0), caller: Box::new(Somebody) }
         } else {
             let (captured_at, received_at) = (UnixNanos::default(), Mono(0));
-            Work::Frame(Frame { camera, sequence: 0, token: Token::default(), captured_at, received_at, payload })
+            Work::Frame(Frame {
+                camera,
+                sequence: 0,
+                token: Token::default(),
+                captured_at,
+                received_at,
+                payload,
+                name: None,
+            })
         };
         work.begin(0, Mono(0), ServedBy::default()).1
     }

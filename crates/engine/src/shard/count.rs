@@ -85,6 +85,7 @@ mod tests {
             token: Token(0, 0),
             overtaken: 0,
             redelivered: false,
+            name: None,
         }
     }
 

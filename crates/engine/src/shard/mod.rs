@@ -151,6 +151,7 @@ impl Shards {
                 captured_at: arrival.captured_at.unwrap_or(unix),
                 received_at: now,
                 payload: arrival.payload,
+                name: arrival.name,
             },
             model: state.model as usize,
             expires,

@@ -40,6 +40,7 @@ fn arrival(sequence: Option<u64>, bytes: usize) -> Arrival {
         token: Token(9, 9),
         overtaken: 0,
         redelivered: false,
+        name: None,
     }
 }
 

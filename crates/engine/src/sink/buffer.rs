@@ -147,6 +147,7 @@ mod tests {
                 served_by: ServedBy::default(),
                 timing: Timing { received: Mono(1), ..Timing::default() },
                 outcome: Outcome::Inferred(Output::Nothing),
+                name: None,
             })
             .collect()
     }

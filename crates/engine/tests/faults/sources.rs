@@ -114,6 +114,7 @@ fn frames_that_a_source_comes_back_to_are_published_once_between_those_that_flow
             token: Token(2009, 1 + sequence),
             overtaken: 0,
             redelivered: true,
+            name: None,
         });
     };
     running.push_all(0, 2000..2010);
@@ -254,6 +255,7 @@ fn what_came_in_a_pictures_place_is_dropped_by_name_in_its_cameras_order() {
                 token: Token(sequence, 0),
                 overtaken: 0,
                 redelivered: false,
+                name: None,
             });
         } else {
             running.push(0, sequence, Picture::default());

@@ -54,7 +54,9 @@ impl LinkError {
     pub fn of_refusal(text: &str) -> Self {
         let code = text.split(' ').next().unwrap_or_default();
         let (retry, hint) = match code {
-            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "MOVED" | "ASK" => (Retry::Backoff, ""),
+            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" => (Retry::Backoff, ""),
+            // A link to a cluster follows these by itself.
+            "MOVED" | "ASK" => (Retry::Backoff, "; this server is a node of a cluster, expected cluster = true"),
             "READONLY" => (Retry::Backoff, "; this server is a replica now"),
             "OOM" => (Retry::Backoff, "; Redis is at its maxmemory"),
             "MISCONF" | "NOREPLICAS" => (Retry::Backoff, ""),
@@ -343,6 +345,12 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn a_node_of_a_cluster_is_told_as_one() {
+        let said = LinkError::of_refusal("MOVED 3999 127.0.0.1:6381");
+        assert_eq!((said.message.ends_with("expected cluster = true"), said.retry), (true, Retry::Backoff), "{said}");
+    }
 
     #[test]
     fn what_was_posted_on_a_connection_that_broke_is_lost_and_not_answered_by_the_next() {

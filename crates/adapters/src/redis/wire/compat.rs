@@ -1,8 +1,5 @@
-//! The wire of the Python pipeline that omma replaces: `frame_id`, `content` or `input_stream__content`, `width`,
-//! `height`, `ts_ns`.
-//!
-//! Its handles (`shm_mode`, `shm_name`, `frame_idx`) point into shared memory of its own making, which is not read here:
-//! such a frame is settled as `handle_invalid`.
+//! The wire of the Python pipeline that omma replaces: `frame_id`, `content` or `input_stream__content`, `ts_ns`; handles
+//! into its own rings as `shm_mode`, `shm_name`, `frame_idx`, `width`, `height`.
 
 use super::{Key, Outgoing, Picture, Want};
 
@@ -12,7 +9,11 @@ pub(super) fn want(name: &[u8]) -> Want {
         b"frame_id" => Want::Short(Key::FrameId),
         b"ts_ns" => Want::Short(Key::CapturedAt),
         b"shm_mode" => Want::Short(Key::SharedMemory),
-        // The size of an encoded picture stands in the picture.
+        b"shm_name" => Want::Short(Key::Segment),
+        b"frame_idx" => Want::Short(Key::Generation),
+        b"width" => Want::Short(Key::Width),
+        b"height" => Want::Short(Key::Height),
+        // The format of a ring's pictures stands in the ring.
         _ => Want::Nothing,
     }
 }

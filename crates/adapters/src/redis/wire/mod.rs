@@ -11,7 +11,7 @@ mod own;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use omma_frame::{DropReason, Handle, Payload, PixelFormat, RawPicture, Size, UnixNanos, Unreadable};
+use omma_frame::{DropReason, FrameName, Handle, Payload, PixelFormat, RawPicture, Size, UnixNanos, Unreadable};
 
 /// Which fields a message has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,23 +43,52 @@ pub enum Key {
     Width,
     Height,
     Segment,
+    /// In a ring of the Python pipeline, the frame's index.
     Generation,
     Length,
     FrameId,
     SharedMemory,
 }
 
+impl Key {
+    /// What the field is called.
+    fn name(self, wire: Wire) -> &'static str {
+        let (own, compat) = match self {
+            Self::Sequence | Self::FrameId => ("seq", "frame_id"),
+            Self::CapturedAt => ("ts", "ts_ns"),
+            Self::Format => ("fmt", "format"),
+            Self::Width => ("w", "width"),
+            Self::Height => ("h", "height"),
+            Self::Segment => ("seg", "shm_name"),
+            Self::Generation => ("gen", "frame_idx"),
+            Self::Length => ("len", "len"),
+            Self::SharedMemory => ("shm_mode", "shm_mode"),
+        };
+        if wire == Wire::Own { own } else { compat }
+    }
+}
+
 /// The longest name of a segment that is looked at.
 const SEGMENT_BYTES_MAX: usize = 128;
 
+/// Where in shared memory a message says that its picture lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference<'a> {
+    /// In a ring of ours.
+    Own { segment: &'a str, generation: u64, byte_len: u64 },
+    /// In one of the Python pipeline's; with the picture's size, if the message has it.
+    Compat { segment: &'a str, frame_index: u64, size: Option<Size> },
+}
+
 /// Turns the handle of a message into one that can be read.
-pub type OpenHandle<'a> = dyn FnMut(&str, u64, u64) -> Result<Handle, Unreadable> + 'a;
+pub type OpenHandle<'a> = dyn FnMut(Reference<'_>) -> Result<Handle, Unreadable> + 'a;
 
 /// A message while its fields come in. One is used again for every message.
 #[derive(Debug, Default)]
 pub struct Draft {
     wire: Wire,
     sequence: Option<u64>,
+    name: Option<FrameName>,
     captured_at: Option<u64>,
     payload: Option<Bytes>,
     format: Option<Form>,
@@ -84,6 +113,8 @@ enum Form {
 #[derive(Debug)]
 pub struct Message {
     pub sequence: Option<u64>,
+    /// What the producer calls the frame, where that is not the sequence number.
+    pub name: Option<FrameName>,
     pub captured_at: Option<UnixNanos>,
     pub payload: Payload,
 }
@@ -107,14 +138,15 @@ impl Draft {
 
     pub fn short(&mut self, key: Key, value: &[u8]) {
         match key {
-            Key::Sequence => self.sequence = self.number("seq", value),
-            Key::CapturedAt => self.captured_at = self.number(self.captured_name(), value),
-            Key::Width => self.width = self.small(self.size_names().0, value),
-            Key::Height => self.height = self.small(self.size_names().1, value),
-            Key::Generation => self.generation = self.number("gen", value),
-            Key::Length => self.length = self.number("len", value),
-            // An id of digits alone is the camera's own count; others are names, and the shard counts.
-            Key::FrameId => self.sequence = decimal(value),
+            Key::Sequence => self.sequence = self.number(key, value),
+            Key::CapturedAt => self.captured_at = self.number(key, value),
+            Key::Width => self.width = self.pixels(key, value),
+            Key::Height => self.height = self.pixels(key, value),
+            // The other pipeline fills it in where there is no handle too.
+            Key::Generation if self.wire == Wire::Compat => self.generation = decimal(value),
+            Key::Generation => self.generation = self.number(key, value),
+            Key::Length => self.length = self.number(key, value),
+            Key::FrameId => self.frame_id(value),
             Key::SharedMemory => self.shared_memory = matches!(value, b"1" | b"true" | b"True" | b"TRUE"),
             Key::Format => match own::form(value) {
                 Some(form) => self.format = Some(form),
@@ -123,18 +155,20 @@ impl Draft {
                 }
             },
             Key::Segment => {
-                if value.is_empty() || value.len() > SEGMENT_BYTES_MAX {
+                self.segment.clear();
+                if (1..=SEGMENT_BYTES_MAX).contains(&value.len()) {
+                    self.segment.extend_from_slice(value);
+                } else if self.wire == Wire::Own {
                     self.wrong(format!("seg has {} bytes, expected 1 to {SEGMENT_BYTES_MAX}", value.len()));
                 }
-                self.segment.clear();
-                self.segment.extend_from_slice(&value[..value.len().min(SEGMENT_BYTES_MAX)]);
             }
         }
     }
 
     /// A field that should have been short.
     pub fn overlong(&mut self, key: Key, bytes: usize) {
-        self.wrong(format!("{key:?} has {bytes} bytes, expected a short text"));
+        let (name, most) = (key.name(self.wire), super::link::Replies::SHORT_BYTES_MAX);
+        self.wrong(format!("{name} has {bytes} bytes, expected at most {most}"));
     }
 
     pub fn payload(&mut self, bytes: Bytes) {
@@ -151,28 +185,36 @@ impl Draft {
         self.problem.get_or_insert((DropReason::EntryUnreadable, message));
     }
 
-    fn number(&mut self, name: &str, value: &[u8]) -> Option<u64> {
+    fn number(&mut self, key: Key, value: &[u8]) -> Option<u64> {
         let number = decimal(value);
         if number.is_none() {
+            let name = key.name(self.wire);
             self.wrong(format!("{name} is \"{}\", expected a decimal number", shown(value)));
         }
         number
     }
 
-    fn small(&mut self, name: &str, value: &[u8]) -> Option<u32> {
+    /// Raw pixels of our own wire need them; the other's pictures and rings say their size themselves.
+    fn pixels(&mut self, key: Key, value: &[u8]) -> Option<u32> {
         let number = decimal(value).and_then(|number| u32::try_from(number).ok()).filter(|&number| number > 0);
-        if number.is_none() {
+        if number.is_none() && self.wire == Wire::Own {
+            let name = key.name(self.wire);
             self.wrong(format!("{name} is \"{}\", expected a number of pixels", shown(value)));
         }
         number
     }
 
-    fn captured_name(&self) -> &'static str {
-        if self.wire == Wire::Own { "ts" } else { "ts_ns" }
-    }
-
-    fn size_names(&self) -> (&'static str, &'static str) {
-        if self.wire == Wire::Own { ("w", "h") } else { ("width", "height") }
+    /// An id of digits alone is the camera's own count. Others are names, which results are told by, and the shard counts.
+    fn frame_id(&mut self, value: &[u8]) {
+        self.sequence = decimal(value);
+        let written_otherwise = value.len() > 1 && value.starts_with(b"0");
+        if value.is_empty() || (self.sequence.is_some() && !written_otherwise) {
+            return;
+        }
+        match std::str::from_utf8(value) {
+            Ok(name) => self.name = Some(FrameName::new(name)),
+            Err(_) => self.wrong(format!("frame_id is \"{}\", expected UTF-8", shown(value))),
+        }
     }
 
     /// What the message was. `open` makes handles readable; without it there is no shared memory here.
@@ -181,7 +223,8 @@ impl Draft {
             Ok(payload) => payload,
             Err((reason, message)) => Payload::Unreadable(Arc::new(Unreadable { reason, message })),
         };
-        Message { sequence: self.sequence, captured_at: self.captured_at.map(UnixNanos), payload }
+        let captured_at = self.captured_at.map(UnixNanos);
+        Message { sequence: self.sequence, name: self.name.take(), captured_at, payload }
     }
 
     fn read(&mut self, open: Option<&mut OpenHandle<'_>>) -> Result<Payload, (DropReason, String)> {
@@ -189,6 +232,15 @@ impl Draft {
             return Err(problem);
         }
         let unreadable = |message: String| Err((DropReason::EntryUnreadable, message));
+        // Beside a handle the other pipeline's content is empty.
+        if self.shared_memory {
+            let segment = std::str::from_utf8(&self.segment).ok().filter(|name| !name.is_empty());
+            let (Some(segment), Some(frame_index)) = (segment, self.generation) else {
+                return unreadable("shm_mode without a shm_name and a decimal frame_idx, expected both".to_owned());
+            };
+            let size = self.width.zip(self.height).map(|(width, height)| Size { width, height });
+            return opened(open, Reference::Compat { segment, frame_index, size });
+        }
         if let Some(bytes) = self.payload.take() {
             return match (self.format.unwrap_or(Form::Encoded), self.width, self.height) {
                 (Form::Encoded, ..) => Ok(Payload::Encoded(bytes)),
@@ -198,12 +250,9 @@ impl Draft {
                 (Form::Raw(_), ..) => unreadable("raw pixels without w and h, expected both".to_owned()),
             };
         }
-        if self.shared_memory {
-            let message = "a handle into the Python pipeline's own shared memory, expected bytes in content".to_owned();
-            return Err((DropReason::HandleInvalid, message));
-        }
         if self.wire == Wire::Compat {
-            return unreadable("no picture, expected content or input_stream__content".to_owned());
+            let expected = "content or input_stream__content, or shm_mode with shm_name and frame_idx";
+            return unreadable(format!("no picture, expected {expected}"));
         }
         if self.segment.is_empty() {
             return unreadable("no picture, expected data, or seg with gen and len".to_owned());
@@ -214,14 +263,15 @@ impl Draft {
         let Ok(segment) = std::str::from_utf8(&self.segment) else {
             return unreadable(format!("seg is \"{}\", expected UTF-8", shown(&self.segment)));
         };
-        match open {
-            None => Err((DropReason::HandleInvalid, "this source reads no shared memory".to_owned())),
-            Some(open) => match open(segment, generation, length) {
-                Ok(handle) => Ok(Payload::Handle(handle)),
-                Err(Unreadable { reason, message }) => Err((reason, message)),
-            },
-        }
+        opened(open, Reference::Own { segment, generation, byte_len: length })
     }
+}
+
+fn opened(open: Option<&mut OpenHandle<'_>>, reference: Reference<'_>) -> Result<Payload, (DropReason, String)> {
+    let Some(open) = open else {
+        return Err((DropReason::HandleInvalid, "this source reads no shared memory".to_owned()));
+    };
+    open(reference).map(Payload::Handle).map_err(|Unreadable { reason, message }| (reason, message))
 }
 
 /// Reads a message whose fields lie there whole: for tools and tests.

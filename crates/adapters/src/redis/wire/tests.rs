@@ -108,11 +108,16 @@ fn messages_of_the_python_pipeline() {
                 ("is_similar", b"0"),
                 ("reference_frame_idx", b"7"),
             ],
-            "3 - handle_invalid: a handle into the Python pipeline's own shared memory, expected bytes in content",
+            "3 - handle_invalid: this source reads no shared memory",
+        ),
+        (
+            vec![("frame_id", b"3"), ("shm_mode", b"1"), ("shm_name", b""), ("content", b"")],
+            "3 - entry_unreadable: shm_mode without a shm_name and a decimal frame_idx, expected both",
         ),
         (
             vec![("frame_id", b"3"), ("data", b"J")],
-            "3 - entry_unreadable: no picture, expected content or input_stream__content",
+            "3 - entry_unreadable: no picture, expected content or input_stream__content, or shm_mode with shm_name and \
+             frame_idx",
         ),
         (
             vec![("ts_ns", b"1.5"), ("content", b"J")],
@@ -139,7 +144,8 @@ fn what_is_written_reads_back() {
         let frame = Outgoing { sequence: 7, captured_at: Some(UnixNanos(9)), picture };
         let mut fields: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         write(wire, &frame, &mut |name, value| fields.push((name.to_vec(), value.to_vec()))).expect("it has a form");
-        let mut open = |segment: &str, generation: u64, byte_len: u64| {
+        let mut open = |reference: Reference<'_>| {
+            let Reference::Own { segment, generation, byte_len } = reference else { panic!("{reference:?}") };
             let message = format!("{segment} {generation} {byte_len}");
             Err(Unreadable { reason: DropReason::HandleInvalid, message })
         };
@@ -148,6 +154,51 @@ fn what_is_written_reads_back() {
     }
     let frame = Outgoing { sequence: 0, captured_at: None, picture: raw(PixelFormat::Rgb) };
     assert!(write(Wire::Compat, &frame, &mut |_, _| {}).is_err());
+}
+
+#[test]
+fn a_handle_of_the_python_pipeline_is_opened_as_one() {
+    let base: [(&[u8], &[u8]); 3] = [(b"shm_mode", b"1"), (b"shm_name", b"shm_rb_gate"), (b"frame_idx", b"8")];
+    let hd: [(&[u8], &[u8]); 2] = [(b"width", b"1280"), (b"height", b"720")];
+    let other: [(&[u8], &[u8]); 3] = [(b"width", b""), (b"height", b"None"), (b"content", b"")];
+    for (more, size) in [(&hd[..], Some(Size { width: 1280, height: 720 })), (&other, None), (&[], None)] {
+        let mut asked = Vec::new();
+        let mut open = |reference: Reference<'_>| {
+            asked.push(reference == Reference::Compat { segment: "shm_rb_gate", frame_index: 8, size });
+            Err(Unreadable { reason: DropReason::HandleOverwritten, message: "gone".to_owned() })
+        };
+        let fields = base.iter().chain(more).copied();
+        assert_eq!(said(&read(Wire::Compat, fields, 1000, Some(&mut open))), "- - handle_overwritten: gone");
+        assert_eq!(asked, [true]);
+    }
+}
+
+#[test]
+fn a_frame_id_that_is_not_its_number_is_kept_as_its_name() {
+    let table = [
+        ("42", Some(42), None),
+        ("0", Some(0), None),
+        ("5f2c", None, Some("5f2c")),
+        ("0042", Some(42), Some("0042")),
+        ("18446744073709551616", None, Some("18446744073709551616")),
+        ("", None, None),
+    ];
+    for (id, sequence, name) in table {
+        let message = read_one(Wire::Compat, &[("frame_id", id.as_bytes()), ("content", b"J")]);
+        assert_eq!((message.sequence, message.name.as_ref().map(FrameName::as_str)), (sequence, name), "{id}");
+    }
+    let refused = read_one(Wire::Compat, &[("frame_id", b"\xFF"), ("content", b"J")]);
+    assert_eq!(said(&refused), "- - entry_unreadable: frame_id is \"\\xff\", expected UTF-8");
+}
+
+#[test]
+fn a_field_that_is_too_long_is_named_as_its_wire_names_it() {
+    let long = vec![b'7'; 5000];
+    for (wire, field) in [(Wire::Own, "seq"), (Wire::Own, "w"), (Wire::Compat, "frame_id"), (Wire::Compat, "shm_name")]
+    {
+        let message = said(&read_one(wire, &[(field, &long)]));
+        assert_eq!(message, format!("- - entry_unreadable: {field} has 5000 bytes, expected at most 4096"));
+    }
 }
 
 #[test]

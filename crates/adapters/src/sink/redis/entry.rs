@@ -1,5 +1,7 @@
 //! A result as the fields of a stream's entry, in the form that was chosen.
 
+use std::borrow::Cow;
+
 use omma_engine::cameras::Camera;
 use omma_frame::{Detection, FrameResult, Outcome, Output};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -77,7 +79,10 @@ impl Values {
             Form::Json => encoder.json(result, camera, &mut self.bytes),
             Form::MessagePack => encoder.message_pack(result, camera, &mut self.bytes),
             Form::Compat => {
-                let frame_id = result.sequence.to_string();
+                let frame_id = match &result.name {
+                    Some(name) => Cow::Borrowed(name.as_str()),
+                    None => Cow::Owned(result.sequence.to_string()),
+                };
                 self.text(&frame_id);
                 self.text(camera.plan.id.as_str());
                 self.text(&frame_id);
@@ -163,7 +168,7 @@ impl Serialize for Box<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use omma_frame::CameraIndex;
+    use omma_frame::{CameraIndex, FrameName};
     use omma_testkit::sink::{cameras, outcomes, result};
     use serde_json::{Value, json};
 
@@ -213,6 +218,21 @@ mod tests {
             // Read back as 64 bits, whatever was written: compared as it was written.
             assert_eq!(narrowed(&data["model_result"]), narrowed(&model_result), "{outcome:?}");
         }
+    }
+
+    #[test]
+    fn compat_tells_a_frame_by_its_producers_own_id() {
+        let encoder = ResultEncoder::new(Vec::new());
+        let mut values = Values::default();
+        let named = FrameResult {
+            name: Some(FrameName::new("5f2c")),
+            ..result(CameraIndex(0), 0, Outcome::Inferred(Output::Nothing))
+        };
+        values.append(Form::Compat, &encoder, &named, &cameras(&["gate"])[0]);
+        let values: Vec<&[u8]> = values.iter_from(0).collect();
+        assert_eq!(values[..3], [b"5f2c", b"gate", b"5f2c"]);
+        let data: Value = serde_json::from_slice(values[3]).expect("JSON");
+        assert_eq!((&data["frame_id"], &data["post_processing_result"]["sequence"]), (&json!("5f2c"), &json!(0)));
     }
 
     fn narrowed(value: &Value) -> Value {

@@ -52,7 +52,7 @@ fn found(answers: &[Value], id: Token) -> Result<Found, String> {
     let info = match info {
         Value::Array(info) => info,
         // The stream has gone in between, and with it whatever its last id was.
-        Value::ServerError(_) => return Ok(Found::Missing),
+        Value::ServerError(error) if error.details() == Some("no such key") => return Ok(Found::Missing),
         _ => return Err(refusal(answers)),
     };
     let field = |name: &[u8]| info.chunks(2).find_map(|pair| (bytes(pair.first()?)? == name).then(|| pair.get(1))?);
@@ -65,16 +65,24 @@ fn found(answers: &[Value], id: Token) -> Result<Found, String> {
 }
 
 /// Whether each of these values stands among the last entries of a stream.
-pub(super) fn among_last(link: &mut Link, stream: &Stream, sought: &[Vec<u8>]) -> Result<Vec<bool>, LinkError> {
+pub(super) fn among_last(
+    link: &mut Link,
+    stream: &Stream,
+    sought: &[Vec<u8>],
+) -> Result<Result<Vec<bool>, String>, LinkError> {
     // Others may have written to the stream in between.
     let count = (sought.len() * 4).max(64);
     let mut ask = Pipeline::new();
     ask.cmd("XREVRANGE").arg(&stream.key).arg("+").arg("-").arg("COUNT").arg(count);
-    let answers = link.run(&ask)?;
-    let entries = match answers.first() {
-        Some(Value::Array(entries)) => &entries[..],
-        _ => &[],
-    };
+    Ok(among(&link.run(&ask)?, sought))
+}
+
+/// What the answer says of each value.
+///
+/// # Errors
+/// It is a refusal, or of no form that says it: nothing is known then, least of all that the values are not there.
+fn among(answers: &[Value], sought: &[Vec<u8>]) -> Result<Vec<bool>, String> {
+    let [Value::Array(entries)] = answers else { return Err(refusal(answers)) };
     let there = |value: &Vec<u8>| {
         entries.iter().filter_map(entry_of).any(|(_, fields)| fields.last().is_some_and(|(_, last)| last == value))
     };
@@ -160,7 +168,8 @@ mod tests {
             Value::Array(parts)
         };
         let one = |fields: &[&str]| Value::Array(vec![entry("7-1", fields)]);
-        let gone = redis::parse_redis_value(b"-ERR no such key\r\n").expect("an error");
+        let error = |line: &[u8]| redis::parse_redis_value(line).expect("an error");
+        let (gone, loading) = (error(b"-ERR no such key\r\n"), error(b"-LOADING Redis is loading\r\n"));
         let table = [
             ("in its place", one(&["data", "x"]), info(Some("1-0"), None), Ok(Found::There)),
             ("came late into a place of its own", one(&["data", "x", "entry", "7-1"]), Value::Nil, Ok(Found::There)),
@@ -179,11 +188,23 @@ mod tests {
             ("never written, an old server", nothing(), info(Some("7-0"), None), Ok(Found::Missing)),
             ("the stream has gone", nothing(), gone.clone(), Ok(Found::Missing)),
             ("refused", gone, Value::Nil, Err("ERR no such key".to_owned())),
+            ("half refused", nothing(), loading, Err("LOADING Redis is loading".to_owned())),
             ("nonsense", nothing(), Value::Int(1), Err("an answer that cannot be read".to_owned())),
         ];
         for (what, range, info, expected) in table {
             assert_eq!(found(&[range, info], Token(7, 1)), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn whether_results_whose_answers_were_lost_are_there() {
+        let sought = [b"x".to_vec(), b"y".to_vec()];
+        let entries = Value::Array(vec![entry("2-0", &["data", "z"]), entry("1-0", &["data", "x"])]);
+        let loading = redis::parse_redis_value(b"-LOADING Redis is loading\r\n").expect("an error");
+        assert_eq!(among(&[entries], &sought), Ok(vec![true, false]));
+        assert_eq!(among(&[Value::Array(vec![])], &sought), Ok(vec![false, false]), "no such stream");
+        assert_eq!(among(&[loading], &sought), Err("LOADING Redis is loading".to_owned()));
+        assert_eq!(among(&[Value::Nil], &sought), Err("an answer that cannot be read".to_owned()));
     }
 
     fn value() -> impl Strategy<Value = Value> {

@@ -8,9 +8,9 @@
 //!   written it), or its place has been trimmed away, or later results of its camera were written first, by another
 //!   process or because its frame was redelivered. Then it is appended behind them, once, with its own id in the field
 //!   `entry`: out of order, since its place is closed for ever, but not lost.
-//! - In a shard's stream ids are the server's, and a script appends only what is above the last id that the stream has
-//!   shown of that camera. It relies on each camera's frames coming in their order, whichever process reads them: one that
-//!   is redelivered after later ones is taken for written.
+//! - In a shard's stream ids are the server's, and a script remembers the last ids of each camera that it has written: it
+//!   appends what is above them, and what is below them and not among them (taken over from a dead process while newer
+//!   frames flowed).
 //! - Frames that have no entry ids (`entry_ids` of a camera's plan: what its source is decides) get ids from the server.
 //!   When the answer to such a result is lost, the end of the stream is read and compared with what was sent.
 //!
@@ -253,9 +253,14 @@ impl RedisSink {
                 values.iter_from(values.len().saturating_sub(1)).flatten().copied().collect()
             };
             let sought: Vec<Vec<u8>> = same.iter().map(encoded).collect();
-            let there = lookup::among_last(&mut self.link, &stream, &sought)?;
-            for (&(_, place), there) in same.iter().zip(there) {
-                self.fates.set(place, if there { Fate::Taken } else { Fate::Open });
+            match lookup::among_last(&mut self.link, &stream, &sought)? {
+                Ok(there) => {
+                    for (&(_, place), there) in same.iter().zip(there) {
+                        self.fates.set(place, if there { Fate::Taken } else { Fate::Open });
+                    }
+                }
+                // They stay doubtful while the server cannot say (it comes back and is loading).
+                Err(said) => same.iter().try_for_each(|&(_, place)| self.refused(place, &said))?,
             }
         }
         Ok(())

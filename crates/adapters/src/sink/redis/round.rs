@@ -9,6 +9,7 @@ use super::scripts;
 use super::verdict::{Verdict, verdict};
 use crate::redis::link::{Answer, Commands, Head, Replies, ReplyError};
 use crate::redis::{Link, LinkError};
+use crate::sink::encode::EntryId;
 
 /// What one command of the pipeline is.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +126,7 @@ impl Round {
         for (&(place, id), camera) in entries.iter().zip(cameras) {
             self.commands.arg(camera.as_bytes());
             match id {
-                Some(Token(ms, seq)) => self.commands.arg(format!("{ms:020}{seq:020}").as_bytes()),
+                Some(id) => self.commands.arg(EntryId::of(id).as_str().as_bytes()),
                 None => self.commands.arg(b""),
             };
             for value in values.by_ref().take(names.len()) {
@@ -179,6 +180,7 @@ impl Round {
             },
             (Answer::Reply(replies), Sent::Commit { from, to }) => self.commit(replies, from, to, fates)?,
             (Answer::Reply(replies), Sent::Script { from, to }) => match replies.head()? {
+                // Written now, or before: what is not remembered is written.
                 Head::Int(_) => self.places[from..to].iter().for_each(|&(place, _)| fates.set(place, Fate::Taken)),
                 other => return Err(unexpected("EVAL", other)),
             },

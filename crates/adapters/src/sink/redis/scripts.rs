@@ -1,22 +1,41 @@
 //! What runs inside the server, where looking and writing must be one step. Sent whole each time: a kilobyte beside a
 //! batch of results, and nothing to do when a server has forgotten its scripts.
 
-/// Appends the results of one shard, each camera's only above the last id that it has shown.
+/// Appends the results of one shard, each once.
 ///
-/// KEYS: stream, last ids by camera. ARGV: entries to keep (0: all), values of an entry, the entry's field names; then
-/// for each result: camera, id (40 digits, or empty if it has none), values.
+/// KEYS: stream, what is remembered beside it. ARGV: entries to keep (0: all), values of an entry, the entry's field
+/// names; then for each result: camera, id (empty if it has none), values.
 ///
-/// Ids are compared as texts of one length: Lua's numbers do not hold 64 bits.
+/// Of each camera the last 1,024 ids that were written are remembered, as a list whose last is the highest. What is above
+/// that is new; of what is not, only a look into the list can tell what comes again from what comes late. An id is
+/// remembered before its result is written, and forgotten if that is refused: whoever may do only one of the two does
+/// neither. The lists' names begin with the second key's, so that they lie in the stream's slot of a cluster.
+///
+/// Ids are compared as texts: Lua's numbers do not hold 64 bits.
 pub(super) const APPEND: &str = r"
 local keep, width = ARGV[1], tonumber(ARGV[2])
-local last, written = {}, 0
+local function above(one, other)
+  local a, b = string.match(one, '^%d+'), string.match(other, '^%d+')
+  if a == b then
+    a, b = string.match(one, '%d+$'), string.match(other, '%d+$')
+  end
+  return #a > #b or (#a == #b and a > b)
+end
+local lists = {}
 for at = 3 + width, #ARGV, 2 + width do
-  local camera, id = ARGV[at], ARGV[at + 1]
-  local fresh = true
+  local id, list, fresh, late = ARGV[at + 1], KEYS[2] .. ':' .. ARGV[at], true, false
   if id ~= '' then
-    local before = last[camera] or redis.call('HGET', KEYS[2], camera) or ''
-    fresh = id > before
-    last[camera] = fresh and id or before
+    local last = redis.call('LINDEX', list, -1)
+    if not last or above(id, last) then
+      redis.call('RPUSH', list, id)
+    elseif id ~= last and not redis.call('LPOS', list, id, 'RANK', -1) then
+      late = last
+      redis.call('RPUSH', list, last)
+      redis.call('LSET', list, -2, id)
+    else
+      fresh = false
+    end
+    lists[list] = true
   end
   if fresh then
     local entry = {'XADD', KEYS[1]}
@@ -28,14 +47,25 @@ for at = 3 + width, #ARGV, 2 + width do
       entry[#entry + 1] = ARGV[2 + n]
       entry[#entry + 1] = ARGV[at + 1 + n]
     end
-    redis.call(unpack(entry))
-    written = written + 1
+    local said = redis.pcall(unpack(entry))
+    if said.err then
+      if id ~= '' then
+        redis.call('RPOP', list)
+      end
+      if late then
+        redis.call('LSET', list, -1, late)
+      end
+      return said
+    end
   end
 end
-for camera, id in pairs(last) do
-  redis.call('HSET', KEYS[2], camera, id)
+for list in pairs(lists) do
+  if redis.call('LLEN', list) > 1100 then
+    redis.call('LTRIM', list, -1024, -1)
+  end
+  redis.call('PEXPIRE', list, 604800000)
 end
-return written
+return 1
 ";
 
 /// Appends a result behind later ones of its camera, once. Its own id is below the stream's last, so it gets the

@@ -291,6 +291,7 @@ impl MjpegHttpSource {
                 token: Token(number, 0),
                 overtaken: 0,
                 redelivered: false,
+                name: None,
             }));
             *filled = !link.ready.is_empty();
             if *filled {

@@ -8,6 +8,7 @@ use omma_engine::shard_hash::shard_of;
 use omma_frame::CameraId;
 use redis::Value;
 
+use super::RedisSourceOptions;
 use super::stream::Cursor;
 use super::worker::{Reply, Worker};
 use crate::redis::link::{Answer, Commands, Place};
@@ -79,6 +80,15 @@ pub(super) struct Discovery {
 impl Discovery {
     pub fn new(every: Option<Duration>, now: Instant) -> Self {
         Self { every, next: now, at: None, begun: now, searched: None, known: HashSet::new(), gone: HashMap::new() }
+    }
+}
+
+impl RedisSourceOptions {
+    /// The camera whose frames are in a stream that was found.
+    fn camera(&self, stream: &[u8]) -> Option<CameraId> {
+        let ours = stream == self.dead_letter.as_bytes()
+            || self.not_cameras.iter().any(|names| names.camera(stream).is_some());
+        if ours { None } else { self.names.camera(stream) }
     }
 }
 
@@ -165,7 +175,7 @@ impl Worker {
             } else if self.discovery.known.len() < 4 * self.options.cameras_max
                 && self.discovery.known.insert(key.clone().into())
             {
-                new.extend(self.options.names.camera(&key));
+                new.extend(self.options.camera(&key));
             }
         }
         self.discovery.at = match (cursor, self.link.masters()) {

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use omma_frame::{Arrival, CameraIndex, Token};
-use omma_ring::Rings;
+use omma_ring::{CompatRings, Rings, RingsOptions};
 
 use super::stream::EntryId;
 use crate::redis::link::{Head, Replies, ReplyError};
-use crate::redis::wire::{Draft, Want, Wire};
+use crate::redis::wire::{Draft, Reference, Want, Wire};
 
 /// Fields of one entry; further ones are not looked at.
 const FIELDS_MAX: usize = 256;
@@ -16,6 +16,7 @@ pub(super) struct EntryReader {
     pub wire: Wire,
     pub payload_bytes_max: usize,
     pub rings: Rings,
+    compat_rings: CompatRings,
     draft: Draft,
 }
 
@@ -27,8 +28,20 @@ pub(super) enum Entry {
 }
 
 impl EntryReader {
-    pub fn new(wire: Wire, payload_bytes_max: usize, rings: Rings) -> Self {
-        Self { wire, payload_bytes_max, rings, draft: Draft::default() }
+    pub fn new(wire: Wire, payload_bytes_max: usize, rings: &RingsOptions) -> Self {
+        Self {
+            wire,
+            payload_bytes_max,
+            rings: Rings::new(rings.clone()),
+            compat_rings: CompatRings::new(rings.clone()),
+            draft: Draft::default(),
+        }
+    }
+
+    /// Lets go of shared memory that is of no use any more.
+    pub fn refresh_rings(&mut self) {
+        self.rings.refresh();
+        self.compat_rings.refresh();
     }
 
     /// The entries of one stream; returns how many there were.
@@ -80,8 +93,11 @@ impl EntryReader {
         if pieces % 2 == 1 {
             replies.skip_piece()?;
         }
-        let rings = &mut self.rings;
-        let message = self.draft.finish(Some(&mut |segment, generation, len| rings.handle(segment, generation, len)));
+        let (rings, compat_rings) = (&mut self.rings, &mut self.compat_rings);
+        let message = self.draft.finish(Some(&mut |reference| match reference {
+            Reference::Own { segment, generation, byte_len } => rings.handle(segment, generation, byte_len),
+            Reference::Compat { segment, frame_index, size } => compat_rings.handle(segment, frame_index, size),
+        }));
         let arrival = Arrival {
             camera,
             sequence: message.sequence,
@@ -90,6 +106,7 @@ impl EntryReader {
             token: Token(id.0, id.1),
             overtaken: 0,
             redelivered: false,
+            name: message.name,
         };
         Ok(Some(Entry::Frame(id, arrival)))
     }

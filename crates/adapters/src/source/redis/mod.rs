@@ -31,7 +31,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use omma_engine::cameras::{CameraPlan, Cameras, Delivery};
 use omma_engine::source::{Arrival, Demand, Fate, Polled, Settlement, Source, SourceError};
 use omma_frame::{CameraId, CameraIndex, DropReason};
-use omma_ring::{Rings, RingsOptions};
+use omma_ring::RingsOptions;
 
 pub use self::backlog::Backlog;
 pub use self::discover::{CameraInbox, CameraInboxEnd, InboxError};
@@ -55,6 +55,8 @@ pub struct RedisSourceOptions {
     pub name: String,
     pub redis: RedisOptions,
     pub names: StreamNames,
+    /// Streams that are no cameras', although their names fit: those that results are written to.
+    pub not_cameras: Vec<StreamNames>,
     pub wire: Wire,
     pub group: String,
     /// The name under which entries are pending. One owner for each shard makes one name enough.
@@ -105,6 +107,7 @@ impl RedisSourceOptions {
             name: name.to_owned(),
             redis,
             names: StreamNames::frames(),
+            not_cameras: Vec::new(),
             wire: Wire::Own,
             group: "omma".to_owned(),
             consumer: "omma".to_owned(),
@@ -200,7 +203,7 @@ impl RedisSource {
         let streams = options.names.stream("*").replace(['{', '}'], "");
         let prefix = format!("omma:lease:{}:{}:{streams}", options.group, options.name);
         let leases = Leases::new(prefix, identity, options.shards, options.lease, own, now);
-        let entries = EntryReader::new(options.wire, options.payload_bytes_max, Rings::new(options.rings.clone()));
+        let entries = EntryReader::new(options.wire, options.payload_bytes_max, &options.rings);
         let (requests, to_do) = bounded(1);
         let (done, replies) = bounded(REPLIES_MAX);
         let mut source = Self {

@@ -348,7 +348,7 @@ impl Worker {
             return;
         }
         self.next_rings = now + RINGS_REFRESH;
-        self.entries.rings.refresh();
+        self.entries.refresh_rings();
         self.options.backlog.note(self.options.reader, self.read_to_end(now));
         // One of the readers is enough.
         if self.options.reader == 0

@@ -169,6 +169,7 @@ impl Source for DrawnSource {
                         token: Token(picture.number, 0),
                         overtaken: 0,
                         redelivered: false,
+                        name: None,
                     });
                 }
                 Err(message) => failed = Some((camera, picture.number, message)),

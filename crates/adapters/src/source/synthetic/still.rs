@@ -142,6 +142,7 @@ impl Source for StillSource {
                     token: Token(number, 0),
                     overtaken: 0,
                     redelivered: false,
+                    name: None,
                 });
             }
             still.next += take;
