@@ -17,6 +17,7 @@ use omma_testkit::backend::{Answer, origins};
 use omma_testkit::backend_async::wait;
 use omma_testkit::doubles_picture::{OnInfer, Picture};
 use omma_testkit::engine_rig::{Rig, Running, until};
+use omma_testkit::redis_proxy::Proxy;
 use omma_testkit::triton_server::TritonServer;
 
 const CAMERAS: usize = 4;
@@ -105,6 +106,23 @@ fn a_server_stopped_under_load_costs_no_frame() {
     load.push(&running, 100);
     until("it is missed", || running.said("model model", "it does not answer"));
     server.resume();
+    load.flows(&running);
+    load.end(running);
+}
+
+#[test]
+fn a_connection_that_dies_in_silence_is_replaced_and_costs_no_frame() {
+    let Some(server) = TritonServer::start(&["scripted"]) else { return };
+    let url = server.grpc();
+    let (_, port) = url.rsplit_once(':').expect("a port");
+    let proxy = Proxy::start(port.parse().expect("a number"));
+    let servers = vec![ServerUrl::parse(&format!("grpc://127.0.0.1:{}", proxy.port())).expect("a URL")];
+    let running = running(OpenInferenceOptions { servers, ..options(&[&server], "scripted") });
+    let mut load = Load { next: 0 };
+    load.flows(&running);
+    proxy.lose();
+    load.push(&running, 100);
+    until("it is served by another connection", || running.said("model model", "serves it again"));
     load.flows(&running);
     load.end(running);
 }

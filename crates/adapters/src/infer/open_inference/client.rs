@@ -61,8 +61,8 @@ pub(super) struct Client {
     pub(super) in_flight: AtomicUsize,
     pub(super) abandoned: AtomicUsize,
     pub(super) messages: Sender<Message>,
-    /// Counted up each time a server falls silent, so that requests on their way to it can go elsewhere, or is back, so that
-    /// those that wait for it need not wait longer.
+    /// Counted up each time a server falls silent, so that requests on their way to it can go elsewhere or be sent by its next
+    /// connection, or is back, so that those that wait for it need not wait longer.
     pub(super) changes: tokio::sync::watch::Sender<u64>,
 }
 
@@ -198,7 +198,7 @@ impl Client {
     /// One request to one server. The inner error: it has answered, but not what the model promises.
     async fn attempt(&self, server: &Server, job: &Job) -> Result<Result<Vec<Answered>, String>, Failure> {
         let _on_its_way = server.on_its_way();
-        let mut changes = self.changes.subscribe();
+        let (connection, mut changes) = (server.connection(), self.changes.subscribe());
         let input = job.tensor.brought().and_then(|memory| memory.downcast_ref::<Lease>()).filter(|_| self.shared);
         let places = if self.shared { self.places(job.rows) } else { None };
         let leases = input.into_iter().chain(places.as_ref().map(|places| &places.lease));
@@ -215,10 +215,11 @@ impl Client {
             tokio::select! {
                 answer = &mut answer => break answer,
                 changed = changes.changed() => {
-                    // Only if another one can do it: a server that comes back may yet answer.
+                    // Only if another one can do it, or by another connection: a server that comes back may yet answer.
                     let now = Instant::now();
                     let elsewhere = self.servers.iter().any(|other| other.down_until(now).is_none());
-                    if changed.is_err() || (server.down_until(now).is_some() && elsewhere) {
+                    let given_up = server.connection() != connection;
+                    if changed.is_err() || given_up || (server.down_until(now).is_some() && elsewhere) {
                         return Err(Failure::new(Kind::Connection, "it does not answer"));
                     }
                 }

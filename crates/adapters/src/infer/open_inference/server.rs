@@ -1,11 +1,11 @@
 //! One of a model's servers: how it is spoken with, whether it is up, what it has been told.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use omma_protocol::wire::{ModelConfig, ModelInferRequest, ModelInferResponse, ModelMetadataResponse};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::failure::{Failure, Kind};
 use super::grpc::Grpc;
@@ -15,10 +15,17 @@ use super::segment::Segment;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// After so many unanswered questions in a row the connection is given up: whoever was at its other end may be gone without
+/// a word (a lost node, a firewall that forgets), and what is sent into it would be repeated by the kernel for a quarter of
+/// an hour. Pings would find out too, but gRPC servers turn clients away that ping often.
+const UNANSWERED_MAX: u32 = 2;
 
 pub(super) struct Server {
     pub(super) url: ServerUrl,
-    transport: Speaks,
+    connect_timeout: Duration,
+    transport: RwLock<Speaks>,
+    /// Counts the connections that were given up; what was sent on one of them is not answered any more.
+    given_up: AtomicU64,
     /// Requests on their way to it.
     in_flight: AtomicUsize,
     state: Mutex<State>,
@@ -30,9 +37,19 @@ pub(super) struct Server {
     gone: Mutex<Vec<String>>,
 }
 
+#[derive(Clone)]
 enum Speaks {
     Grpc(Grpc),
     Http(Http),
+}
+
+impl Speaks {
+    fn new(url: &ServerUrl, connect_timeout: Duration) -> Result<Self, String> {
+        Ok(match url.transport {
+            Transport::Grpc => Self::Grpc(Grpc::new(url, connect_timeout)?),
+            Transport::Http => Self::Http(Http::new(url, connect_timeout)),
+        })
+    }
 }
 
 #[derive(Default)]
@@ -41,6 +58,8 @@ struct State {
     down_until: Option<Instant>,
     pause: Duration,
     heard_at: Option<Instant>,
+    /// Questions about its health in a row that it has not answered.
+    unanswered: u32,
 }
 
 /// Counts a request as on its way for as long as it lives.
@@ -53,24 +72,24 @@ impl Drop for OnItsWay<'_> {
 }
 
 macro_rules! speak {
-    ($server:expr, $call:ident ( $($argument:expr),* )) => {
-        match &$server.transport {
+    ($server:expr, $call:ident ( $($argument:expr),* )) => {{
+        let transport = $server.transport.read().clone();
+        match transport {
             Speaks::Grpc(grpc) => grpc.$call($($argument),*).await,
             Speaks::Http(http) => http.$call($($argument),*).await,
         }
-    };
+    }};
 }
 
 impl Server {
     /// Within a runtime: the transports make their connections there, when they are needed.
     pub(super) fn new(url: ServerUrl, connect_timeout: Duration) -> Result<Self, String> {
-        let transport = match url.transport {
-            Transport::Grpc => Speaks::Grpc(Grpc::new(&url, connect_timeout)?),
-            Transport::Http => Speaks::Http(Http::new(&url, connect_timeout)),
-        };
+        let transport = RwLock::new(Speaks::new(&url, connect_timeout)?);
         Ok(Self {
             url,
+            connect_timeout,
             transport,
+            given_up: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
             state: Mutex::default(),
             regions: Mutex::default(),
@@ -97,7 +116,7 @@ impl Server {
     pub(super) fn is_up(&self, now: Instant) -> bool {
         let mut state = self.state.lock();
         let was_down = state.down_until.is_some();
-        *state = State { down_until: None, pause: Duration::ZERO, heard_at: Some(now) };
+        *state = State { heard_at: Some(now), ..State::default() };
         was_down
     }
 
@@ -114,10 +133,28 @@ impl Server {
     }
 
     /// It has been asked how it is and does not answer: until it does, it is left alone for so long. `true`: it was up
-    /// before.
+    /// before. Within a runtime, for it may be asked by another connection from then on.
     pub(super) fn is_hung(&self, now: Instant, span: Duration) -> bool {
         let mut state = self.state.lock();
+        state.unanswered += 1;
+        if state.unanswered == UNANSWERED_MAX {
+            state.unanswered = 0;
+            self.connect_anew();
+        }
         state.down_until.replace(now + span).is_none()
+    }
+
+    fn connect_anew(&self) {
+        // The same URL was understood before.
+        if let Ok(transport) = Speaks::new(&self.url, self.connect_timeout) {
+            *self.transport.write() = transport;
+            self.given_up.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// The connection of now, by its number.
+    pub(super) fn connection(&self) -> u64 {
+        self.given_up.load(Ordering::Acquire)
     }
 
     /// Whether nothing has been heard of it for so long.
