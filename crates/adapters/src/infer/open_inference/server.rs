@@ -1,7 +1,7 @@
 //! One of a model's servers: how it is spoken with, whether it is up, what it has been told.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use omma_protocol::wire::{ModelConfig, ModelInferRequest, ModelInferResponse, ModelMetadataResponse};
@@ -15,6 +15,9 @@ use super::segment::Segment;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long a server is set aside that refuses what others take.
+const ASIDE_MIN: Duration = Duration::from_secs(1);
+const ASIDE_MAX: Duration = Duration::from_secs(60);
 /// After so many unanswered questions in a row the connection is given up: whoever was at its other end may be gone without
 /// a word (a lost node, a firewall that forgets), and what is sent into it would be repeated by the kernel for a quarter of
 /// an hour. Pings would find out too, but gRPC servers turn clients away that ping often.
@@ -29,6 +32,12 @@ pub(super) struct Server {
     /// Requests on their way to it.
     in_flight: AtomicUsize,
     state: Mutex<State>,
+    /// What it has by the model's name is the model, as far as is known since it was last missed.
+    checked: AtomicBool,
+    /// It takes no shared memory: its tensors travel in the requests, until it is another process.
+    inline: AtomicBool,
+    /// Held while it is asked what it has, so that it is asked once.
+    checking: tokio::sync::Mutex<()>,
     /// Regions of shared memory that it knows of.
     regions: Mutex<HashSet<String>>,
     /// Held while one is registered, so that each is registered once.
@@ -60,6 +69,10 @@ struct State {
     heard_at: Option<Instant>,
     /// Questions about its health in a row that it has not answered.
     unanswered: u32,
+    /// It has refused what another server took: until this moment it is asked only if no server is better, however healthy it
+    /// says that it is. Otherwise the one that fails at once would always be the least loaded.
+    aside_until: Option<Instant>,
+    aside_pause: Duration,
 }
 
 /// Counts a request as on its way for as long as it lives.
@@ -92,6 +105,9 @@ impl Server {
             given_up: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
             state: Mutex::default(),
+            checked: AtomicBool::new(false),
+            inline: AtomicBool::new(false),
+            checking: tokio::sync::Mutex::default(),
             regions: Mutex::default(),
             registering: tokio::sync::Mutex::default(),
             gone: Mutex::default(),
@@ -109,19 +125,79 @@ impl Server {
 
     /// When it may be asked again; `None`: now.
     pub(super) fn down_until(&self, now: Instant) -> Option<Instant> {
-        self.state.lock().down_until.filter(|until| *until > now)
+        let state = self.state.lock();
+        state.down_until.max(state.aside_until).filter(|until| *until > now)
+    }
+
+    /// Whether it cannot be reached, or has not the model, by what was last seen of it.
+    pub(super) fn is_missed(&self, now: Instant) -> bool {
+        self.state.lock().down_until.is_some_and(|until| until > now)
     }
 
     /// It has answered something. `true`: it was down before.
     pub(super) fn is_up(&self, now: Instant) -> bool {
         let mut state = self.state.lock();
         let was_down = state.down_until.is_some();
-        *state = State { heard_at: Some(now), ..State::default() };
+        let State { aside_until, aside_pause, .. } = *state;
+        *state = State { heard_at: Some(now), aside_until, aside_pause, ..State::default() };
         was_down
+    }
+
+    /// It has run a batch. `true`: it was down or set aside before.
+    pub(super) fn serves(&self, now: Instant) -> bool {
+        let was_down = self.is_up(now);
+        let mut state = self.state.lock();
+        state.aside_pause = Duration::ZERO;
+        state.aside_until.take().is_some() || was_down
+    }
+
+    /// It has refused a batch that another one took: it is set aside, longer each time. `true`: it was not before.
+    pub(super) fn is_aside(&self, now: Instant) -> bool {
+        // It may have another model by now.
+        self.checked.store(false, Ordering::Release);
+        let mut state = self.state.lock();
+        let newly = state.aside_until.is_none();
+        if state.aside_until.is_none_or(|until| until <= now) {
+            state.aside_pause = (state.aside_pause * 2).clamp(ASIDE_MIN, ASIDE_MAX);
+            state.aside_until = Some(now + state.aside_pause);
+        }
+        newly
+    }
+
+    /// Whether it has the model, as far as is known since it was last missed.
+    pub(super) fn is_checked(&self) -> bool {
+        self.checked.load(Ordering::Acquire)
+    }
+
+    /// It has the model.
+    pub(super) fn has_it(&self) {
+        self.checked.store(true, Ordering::Release);
+    }
+
+    /// Held by whoever asks it what it has.
+    pub(super) async fn checking(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.checking.lock().await
+    }
+
+    /// Whether its tensors travel in the requests, though there is shared memory.
+    pub(super) fn is_inline(&self) -> bool {
+        self.inline.load(Ordering::Acquire)
+    }
+
+    /// It takes no shared memory. `true`: this was not known before.
+    pub(super) fn takes_inline(&self) -> bool {
+        !self.inline.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whoever is at its address next may be another process, with another model and other memory.
+    fn is_unknown(&self) {
+        self.checked.store(false, Ordering::Release);
+        self.inline.store(false, Ordering::Release);
     }
 
     /// It cannot serve the model now; it is left alone for a while, longer each time. `true`: it was up before.
     pub(super) fn is_down(&self, now: Instant) -> bool {
+        self.is_unknown();
         let mut state = self.state.lock();
         let was_up = state.down_until.is_none();
         // Many requests that fail together are one failure.
@@ -135,6 +211,7 @@ impl Server {
     /// It has been asked how it is and does not answer: until it does, it is left alone for so long. `true`: it was up
     /// before. Within a runtime, for it may be asked by another connection from then on.
     pub(super) fn is_hung(&self, now: Instant, span: Duration) -> bool {
+        self.is_unknown();
         let mut state = self.state.lock();
         state.unanswered += 1;
         if state.unanswered == UNANSWERED_MAX {
@@ -263,6 +340,25 @@ mod tests {
         assert_eq!((best, until), (0, Some(now + PAUSE_MIN)), "all are down: the first that may be asked again");
         assert!(servers[1].is_up(now));
         assert_eq!(choose(&servers, None, now), (1, None));
+    }
+
+    #[test]
+    fn a_server_that_refuses_what_others_take_is_set_aside_however_healthy_it_is() {
+        let (servers, mut now) = (servers(2), Instant::now());
+        for (round, expected) in [1, 2, 4, 8, 16, 32, 60, 60].into_iter().enumerate() {
+            assert_eq!(servers[0].is_aside(now), round == 0, "said once");
+            assert!(!servers[0].is_aside(now), "many requests that are refused together are one");
+            assert!(!servers[0].is_up(now), "it is not down");
+            assert_eq!(choose(&servers, None, now), (1, None));
+            let until = servers[0].down_until(now).expect("set aside");
+            assert_eq!(until - now, Duration::from_secs(expected));
+            now = until;
+        }
+        assert!(!servers[0].is_missed(now) && !servers[0].is_checked());
+        assert!(servers[0].serves(now) && !servers[0].serves(now), "said once");
+        assert_eq!(choose(&servers, None, now), (0, None));
+        servers[0].is_aside(now);
+        assert_eq!(servers[0].down_until(now), Some(now + ASIDE_MIN));
     }
 
     #[test]
