@@ -10,6 +10,8 @@ mod answer;
 mod client;
 mod describe;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod grpc;
 mod http;
 mod limiter;
