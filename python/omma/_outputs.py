@@ -289,7 +289,8 @@ def numpy_packer(memory: memoryview, detections_max: int, declared: Optional[Lis
 
         def write(self, layout: Layout, offset: int, values: List[Tuple[int, Any]], count: int) -> List[Tuple[int, str]]:
             view = self.view(layout, offset, count)
-            if len(values) == count and not layout.shape:
+            # Into whole numbers numpy would cut floats without a word.
+            if len(values) == count and not layout.shape and layout.dtype == wire.F32:
                 plain = [value for _, value in values]
                 if all(type(value) is float for value in plain):
                     view[:] = plain

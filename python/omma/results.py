@@ -179,14 +179,25 @@ class Results:
             self._after[key] = _text(newest[0][0]) if newest else "0-0"
 
     def read(self, timeout_s: float = 1.0, *, count: int = 100) -> List[Result]:
-        """What has come since, at most ``count`` of each stream; empty if nothing comes within the time."""
+        """What has come since, at most ``count`` of each stream; empty if nothing comes within the time.
+
+        An entry that is no result raises ``ResultError`` once, after what came before it has been returned; reading goes on
+        behind it.
+        """
         if timeout_s <= 0:
             raise ValueError(f"timeout_s is {timeout_s}, expected more than 0")
         answer = self._client.xread(self._after, count=count, block=max(1, int(timeout_s * 1000)))
-        found = []
+        found: List[Result] = []
         for key, entry, fields in _entries(answer):
+            try:
+                result = parse(_data(fields))
+            except ResultError as error:
+                if found:
+                    # It is read again, as the first.
+                    return found
+                self._after[_text(key)] = _text(entry)
+                raise ResultError(f"entry {_text(entry)} of {_text(key)}: {error}") from error
             self._after[_text(key)] = _text(entry)
-            result = parse(fields[b"data"] if b"data" in fields else fields["data"])
             if not self._wanted or result.camera in self._wanted:
                 found.append(result)
         return found
@@ -214,6 +225,15 @@ def _entries(answer: Any) -> Iterator[Tuple[Any, Any, Any]]:
     for key, entries in answer or []:
         for entry, fields in entries:
             yield key, entry, fields
+
+
+def _data(fields: Mapping[Any, Any]) -> Union[str, bytes]:
+    for name in (b"data", "data"):
+        if name in fields:
+            data: Union[str, bytes] = fields[name]
+            return data
+    names = ", ".join(str(_text(name)) for name in list(fields)[:8])
+    raise ResultError(f"it has the fields {names}, expected one named data")
 
 
 def _text(value: Union[str, bytes]) -> str:

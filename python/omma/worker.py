@@ -240,9 +240,11 @@ def last_lines(error: BaseException) -> str:
 
 
 def answer_ok(number: int, packed: Packed) -> bytes:
+    # An answer is one packet: many failures share its room.
+    room = min(wire.FAILURE_BYTES_MAX, wire.FAILURES_BYTES_MAX // max(1, len(packed.failures)))
     text = b"".join(
         wire.FAILURE.pack(index, len(message)) + message
-        for index, message in ((index, wire.cut(message, 500)) for index, message in packed.failures)
+        for index, message in ((index, wire.cut(message, room)) for index, message in packed.failures)
     )
     head = wire.ANSWER.pack(
         wire.ANSWER_MAGIC, wire.STATUS_OK, number, len(packed.outputs), len(packed.failures), len(text), 0, 0, 0, 0, 0

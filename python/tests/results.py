@@ -57,3 +57,37 @@ for more, words in [
         assert words in str(error), (more, error)
     else:
         raise AssertionError(f"{more} were accepted")
+
+
+class Server:
+    """What redis-py's client says of one stream; an id is one number."""
+
+    def __init__(self, entries):
+        self.entries = entries
+
+    def xread(self, streams, count, block):
+        after = {key: int(entry.split("-")[0]) for key, entry in streams.items()}
+        newer = [[key, [entry for entry in self.entries if int(entry[0]) > after[key]][:count]] for key in streams]
+        return [stream for stream in newer if stream[1]]
+
+
+def numbered(sequence):
+    return {b"data": START.replace('"sequence":7', f'"sequence":{sequence}').encode() + b"}"}
+
+
+# What is no result is told once and in its place, and costs no other.
+for bad, words in [({b"data": b"{"}, "unreadable"), ({b"other": b"1"}, "the fields other, expected one named data")]:
+    for at in range(3):
+        stored = [numbered(1), numbered(2)]
+        stored.insert(at, bad)
+        results = Results(Server([(str(n + 1), fields) for n, fields in enumerate(stored)]), ["gate"], since="oldest")
+        seen = []
+        for _ in range(5):
+            try:
+                seen += [result.sequence for result in results.read()]
+            except ResultError as error:
+                assert words in str(error) and f"entry {at + 1} of omma:results:gate" in str(error), error
+                seen.append("bad")
+        expected = [1, 2]
+        expected.insert(at, "bad")
+        assert seen == expected, (bad, at, seen)

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use crate::infer::{FileProblem, look};
 use crate::source::jpeg_scan::{Found, JpegScanner};
 
+#[cfg(feature = "triton")]
+pub use crate::infer::open_inference::fuzzing::answer as server_answer;
+pub use crate::infer::python::fuzzing::{Said, answer as worker_answer};
 pub use crate::source::mjpeg_http::fuzzing::{Address, Head, Response, answers, head, part_head, response, url};
 
 /// What was found in a stream of JPEGs.

@@ -56,6 +56,15 @@ class Told:
         if once and told == 101: os.kill(os.getpid(), signal.SIGKILL)
         return [float(batch[k, 0, 0, 0]) for k in range(len(batch))]
 
+def refuse(batch):
+    return [omma.Failed("x" * 10_000) if frame.any() else 1.0 for frame in batch]
+
+class Whole:
+    outputs = {"whole": ("i32", ())}
+    def predict(self, batch):
+        answers = {0: 7, 255: omma.Failed("too bright")}
+        return [answers.get(int(frame[0, 0, 0]), 7.5) for frame in batch]
+
 def three(batch):
     return [(1.0, 2.0)] * len(batch)
 "#;
@@ -235,6 +244,41 @@ fn a_frame_that_fails_alone_leaves_the_others() {
     }
     bench.serves();
     assert_eq!(bench.started().len(), 1);
+}
+
+#[test]
+fn failures_of_the_largest_batch_fit_into_an_answer() {
+    let Some(interpreter) = interpreter() else { return };
+    let folder = Folder::with(MODELS);
+    let model = opened(options(&interpreter, &folder, "refuse")).expect("a model");
+    let mut backend = instance(&model);
+    let (count, spec) = (1024, spec(DType::U8));
+    let mut tensor = BatchTensor::within(model.model.memory.as_ref(), count, spec.slot_bytes());
+    tensor.slots_mut().for_each(|slot| slot.fill(1));
+    let mut answer = Answer::default();
+    backend.infer(input(&tensor, &spec, &origins(count)), &mut answer).expect("an answer, not the worker's end");
+    assert_eq!(answer.failed.len(), count);
+    assert!(answer.failed.iter().all(|(_, message)| message.starts_with("xxxxxxxx")));
+}
+
+#[test]
+fn a_float_for_a_whole_number_is_refused_whatever_is_beside_it() {
+    let Some(interpreter) = interpreter() else { return };
+    let folder = Folder::with(MODELS);
+    let model = opened(options(&interpreter, &folder, "Whole")).expect("a model");
+    let mut backend = instance(&model);
+    let spec = spec(DType::U8);
+    let mut tensor = BatchTensor::within(model.model.memory.as_ref(), 2, spec.slot_bytes());
+    tensor.slot_mut(0).fill(1);
+    for (second, expected) in [(1, "output whole: holds float64, this model gives i32"), (255, "too bright")] {
+        tensor.slot_mut(1).fill(second);
+        let mut answer = Answer::default();
+        backend.infer(input(&tensor, &spec, &origins(2)), &mut answer).expect("an answer");
+        let mut failed = answer.failed;
+        failed.sort();
+        assert_eq!(failed[0], (0, "output whole: holds float64, this model gives i32".to_owned()));
+        assert_eq!(failed[1], (1, expected.to_owned()));
+    }
 }
 
 #[test]

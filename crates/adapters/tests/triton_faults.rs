@@ -2,6 +2,8 @@
 //! saved, each has one fate, and the others are served.
 #![cfg(feature = "triton")]
 
+mod triton_between;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +19,9 @@ use omma_testkit::backend::{Answer, origins};
 use omma_testkit::backend_async::wait;
 use omma_testkit::doubles_picture::{OnInfer, Picture};
 use omma_testkit::engine_rig::{Rig, Running, until};
+use omma_testkit::redis_proxy::Proxy;
 use omma_testkit::triton_server::TritonServer;
+use triton_between::Between;
 
 const CAMERAS: usize = 4;
 
@@ -105,6 +109,23 @@ fn a_server_stopped_under_load_costs_no_frame() {
     load.push(&running, 100);
     until("it is missed", || running.said("model model", "it does not answer"));
     server.resume();
+    load.flows(&running);
+    load.end(running);
+}
+
+#[test]
+fn a_connection_that_dies_in_silence_is_replaced_and_costs_no_frame() {
+    let Some(server) = TritonServer::start(&["scripted"]) else { return };
+    let url = server.grpc();
+    let (_, port) = url.rsplit_once(':').expect("a port");
+    let proxy = Proxy::start(port.parse().expect("a number"));
+    let servers = vec![ServerUrl::parse(&format!("grpc://127.0.0.1:{}", proxy.port())).expect("a URL")];
+    let running = running(OpenInferenceOptions { servers, ..options(&[&server], "scripted") });
+    let mut load = Load { next: 0 };
+    load.flows(&running);
+    proxy.lose();
+    load.push(&running, 100);
+    until("it is served by another connection", || running.said("model model", "serves it again"));
     load.flows(&running);
     load.end(running);
 }
@@ -201,7 +222,7 @@ fn batches_are_given_up_at_their_deadline_and_the_next_are_served() {
     let (late, published) = (stopped.dropped(DropReason::DeadlineExceeded), stopped.report.counts.published);
     assert_eq!(late + published, load.next * CAMERAS as u64, "{:?}", stopped.messages);
     assert!((10 * CAMERAS as u64..20 * CAMERAS as u64).contains(&late), "{late} were given up");
-    assert!(stopped.said("model model", "no answer within 200 ms"), "{:?}", stopped.messages);
+    assert!(stopped.said("model model", "no answer within 200 ms; grpc://"), "{:?}", stopped.messages);
 }
 
 #[test]
@@ -221,12 +242,104 @@ fn a_server_that_is_too_busy_is_asked_again() {
 }
 
 #[test]
-fn a_model_that_is_unloaded_is_missed_and_found_again() {
+fn a_model_that_is_unloaded_for_a_while_costs_no_frame() {
     let Some(server) = TritonServer::start(&["scripted"]) else { return };
-    let model = opened(OpenInferenceOptions { retries_max: 2, ..options(&[&server], "scripted") });
+    let between = Between::start(&server.http(), &[]);
+    let servers = vec![between.url()];
+    let running = running(OpenInferenceOptions { servers, retries_max: 0, ..options(&[&server], "scripted") });
+    let mut load = Load { next: 0 };
+    load.flows(&running);
+    let asked = || between.passed("/infer") + between.passed("/ready");
+    assert_eq!(server.ask("POST", "/v2/repository/models/scripted/unload").0, 200);
+    let before = asked();
+    load.push(&running, 50);
+    until("it is missed", || running.said("model model", "does not serve it"));
+    until("it is asked for in vain more than once", || asked() > before + 3);
+    assert_eq!(server.ask("POST", "/v2/repository/models/scripted/load").0, 200);
+    load.flows(&running);
+    load.end(running);
+}
+
+#[test]
+fn a_model_that_does_not_come_back_says_so_at_the_deadline() {
+    let Some(server) = TritonServer::start(&["scripted"]) else { return };
+    let deadline = Duration::from_millis(500);
+    let model = opened(OpenInferenceOptions { deadline, ..options(&[&server], "scripted") });
     assert!(ask(&model).is_ok());
     assert_eq!(server.ask("POST", "/v2/repository/models/scripted/unload").0, 200);
-    until("it is missed", || ask(&model).is_err_and(|error| error.message.contains("scripted")));
-    assert_eq!(server.ask("POST", "/v2/repository/models/scripted/load").0, 200);
-    until("it is served again", || ask(&model).is_ok());
+    until("it is missed", || {
+        ask(&model).is_err_and(|error| {
+            assert_eq!(error.reason, DropReason::DeadlineExceeded, "{error}");
+            error.message.starts_with("no answer within 500 ms; grpc://") && error.message.contains("model")
+        })
+    });
+}
+
+/// An engine served by both, and the load that it has.
+fn beside(sound: &TritonServer, other: ServerUrl) -> (Running, Load) {
+    let servers = vec![other, ServerUrl::parse(&sound.http()).expect("a URL")];
+    (running(OpenInferenceOptions { servers, ..options(&[sound], "scripted") }), Load { next: 0 })
+}
+
+#[test]
+fn a_server_that_refuses_what_another_takes_costs_no_frame_and_is_set_aside() {
+    let Some(server) = TritonServer::start(&["scripted"]) else { return };
+    let broken = Between::start(&server.http(), &[("/infer", 500, "{\"error\":\"out of memory\"}")]);
+    let (running, mut load) = beside(&server, broken.url());
+    for _ in 0..20 {
+        load.push(&running, 50);
+        running.wait_settled();
+    }
+    assert!(running.said("model model", "refuses what others take: out of memory; it is set aside"));
+    assert!(broken.ruled() < 100, "it has no traffic but a try now and then: {}", broken.ruled());
+    load.end(running);
+}
+
+#[test]
+fn a_server_that_takes_no_shared_memory_is_sent_tensors_beside_one_that_does() {
+    let Some(server) = TritonServer::start(&["scripted"]) else { return };
+    let refusal = "{\"error\":\"Unable to open shared memory region: 'omma'\"}";
+    let contained = Between::start(&server.http(), &[("/register", 400, refusal)]);
+    let (running, mut load) = beside(&server, contained.url());
+    for _ in 0..5 {
+        load.push(&running, 50);
+        running.wait_settled();
+    }
+    assert!(contained.passed("/infer") > 10, "it has its share: {}", contained.passed("/infer"));
+    let (_, regions) = server.ask("GET", "/v2/systemsharedmemory/status");
+    assert!(regions.contains("omma-oip-"), "the other one shares memory: {regions}");
+    load.end(running);
+    let servers = vec![ServerUrl::parse(&server.http()).expect("a URL"), contained.url()];
+    let shared_memory = SharedMemoryUse::On;
+    let refused = open(OpenInferenceOptions { servers, shared_memory, ..options(&[&server], "scripted") });
+    let error = refused.err().expect("it takes none");
+    assert!(error.contains(&format!("{} does not take it: Unable to open", contained.url())), "{error}");
+}
+
+#[test]
+fn another_model_by_the_same_name_is_an_error_at_start_and_gets_no_batch_later() {
+    let Some(server) = TritonServer::start(&["scripted"]) else { return };
+    let (_, metadata) = server.ask("GET", "/v2/models/scripted");
+    let other = metadata.replace("[-1,2,4,1]", "[-1,2,2,2]");
+    assert_ne!(metadata, other);
+    let rules = [("GET /v2/models/scripted HTTP", 200, other.as_str())];
+    let expected = "its input is UINT8 \"images\" [any, 2, 2, 2], expected UINT8 \"images\" [any, 2, 4, 1]";
+    let late = {
+        let different = Between::start(&server.http(), &rules);
+        let servers = vec![ServerUrl::parse(&server.http()).expect("a URL"), different.url()];
+        let error = open(OpenInferenceOptions { servers, ..options(&[&server], "scripted") }).err().expect("refused");
+        assert!(error.contains(&format!("on {}: {expected}", different.url())), "which server, and what: {error}");
+        different.url()
+    };
+    // Nobody is there when omma starts.
+    let (running, mut load) = beside(&server, late.clone());
+    load.flows(&running);
+    let different = Between::at(late.port, &server.http(), &rules);
+    until("it is asked what it has", || different.ruled() > 0);
+    for _ in 0..5 {
+        load.push(&running, 50);
+        running.wait_settled();
+    }
+    assert_eq!(different.passed("/infer"), 0);
+    load.end(running);
 }

@@ -276,6 +276,12 @@ fn read_model(table: &Table<'_>, defaults: &ModelDefaults, names: &mut Names) ->
     let sends_pictures = matches!(&backend, BackendConfig::Triton(triton) if triton.send == SendAs::Picture);
     let instances = table.count_if("instances");
     let batch = read_batch(table, defaults);
+    if let BackendConfig::Onnx { batch_sizes, .. } = &backend
+        && let Some(size) = batch_sizes.iter().find(|size| **size > batch.size_max)
+    {
+        let expected = format!("sizes up to batch_size_max, which is {}: no batch is larger", batch.size_max);
+        table.problem("batch_sizes", size.to_string(), expected);
+    }
     let waiting_frames_max =
         table.count_or("waiting_frames_max", defaults.waiting_frames_max.saturating_mul(instances.unwrap_or(1)));
     let in_flight_frames_max = table.count_or("in_flight_frames_max", defaults.in_flight_frames_max);

@@ -7,6 +7,7 @@
 //! What is absent: parsers that are other people's and see outside bytes only through ours (TOML, PNG and JPEG
 //! libraries are fuzzed by way of our calls; the heads of HTTP requests are parsed by hyper).
 
+mod backends;
 mod configuration;
 mod http;
 mod input;
@@ -18,6 +19,7 @@ mod requests;
 mod rings;
 mod streams;
 
+pub use backends::{server_outputs, worker_answer};
 pub use configuration::{configuration, labels};
 pub use http::{challenge, http_head, url};
 pub use models::{guess, onnx};
@@ -41,7 +43,7 @@ pub struct Target {
 }
 
 /// All of them, by name.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 20] = [
     Target {
         name: "challenge",
         law: "an answer is one header line whose quotes are closed; a nonce's uses are counted",
@@ -145,9 +147,21 @@ pub const TARGETS: [Target; 18] = [
         seeds: rings::ring_header_seeds,
     },
     Target {
+        name: "server_outputs",
+        law: "what is read is what is declared, and has as many values as its shape says",
+        check: server_outputs,
+        seeds: backends::server_outputs_seeds,
+    },
+    Target {
         name: "url",
         law: "what goes into a request stays in its line; what is shown has no password and reads back",
         check: url,
         seeds: http::url_seeds,
+    },
+    Target {
+        name: "worker_answer",
+        law: "outputs lie inside the output memory, failures are frames of the batch, and something is said of each frame",
+        check: worker_answer,
+        seeds: backends::worker_answer_seeds,
     },
 ];

@@ -40,6 +40,8 @@ struct Shared {
     network: Mutex<Network>,
     stopping: AtomicBool,
     connections: AtomicU64,
+    /// Connections up to this number carry nothing any more.
+    lost: AtomicU64,
     answered_bytes: AtomicU64,
 }
 
@@ -57,6 +59,7 @@ impl Proxy {
             network: Mutex::new(Network::Passes),
             stopping: AtomicBool::new(false),
             connections: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             answered_bytes: AtomicU64::new(0),
         });
         let serving = Arc::clone(&shared);
@@ -70,13 +73,13 @@ impl Proxy {
                 if *serving.network.lock() == Network::Cut {
                     continue;
                 }
-                serving.connections.fetch_add(1, Ordering::SeqCst);
+                let number = serving.connections.fetch_add(1, Ordering::SeqCst) + 1;
                 let Ok(server) = TcpStream::connect(("127.0.0.1", serving.upstream)) else { continue };
                 let ends = [client.try_clone(), server.try_clone()];
                 let [Ok(client_too), Ok(server_too)] = ends else { continue };
                 let (there, back) = (Arc::clone(&serving), Arc::clone(&serving));
-                ways.push(std::thread::spawn(move || there.carry(&client, &server, false)));
-                ways.push(std::thread::spawn(move || back.carry(&server_too, &client_too, true)));
+                ways.push(std::thread::spawn(move || there.carry(number, &client, &server, false)));
+                ways.push(std::thread::spawn(move || back.carry(number, &server_too, &client_too, true)));
             }
             ways.into_iter().for_each(|way| drop(way.join()));
         });
@@ -86,6 +89,16 @@ impl Proxy {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The connections of now carry nothing any more, and nobody is told; new ones pass.
+    pub fn lose(&self) {
+        self.shared.lost.store(self.connections(), Ordering::SeqCst);
     }
 
     pub fn set(&self, network: Network) {
@@ -123,14 +136,14 @@ impl Drop for Proxy {
 
 impl Shared {
     /// Until either end goes or the network breaks.
-    fn carry(&self, from: &TcpStream, to: &TcpStream, answers: bool) {
+    fn carry(&self, number: u64, from: &TcpStream, to: &TcpStream, answers: bool) {
         // Ends are broken on purpose here.
-        let _ = self.carry_bytes(from, to, answers);
+        let _ = self.carry_bytes(number, from, to, answers);
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
     }
 
-    fn carry_bytes(&self, mut from: &TcpStream, mut to: &TcpStream, answers: bool) -> io::Result<()> {
+    fn carry_bytes(&self, number: u64, mut from: &TcpStream, mut to: &TcpStream, answers: bool) -> io::Result<()> {
         from.set_read_timeout(Some(GLANCE))?;
         to.set_nodelay(true)?;
         let mut buffer = vec![0; 64 << 10];
@@ -143,6 +156,10 @@ impl Shared {
                     continue;
                 }
                 _ => {}
+            }
+            if number <= self.lost.load(Ordering::SeqCst) {
+                std::thread::sleep(GLANCE);
+                continue;
             }
             let count = match from.read(&mut buffer) {
                 Ok(0) => return Ok(()),

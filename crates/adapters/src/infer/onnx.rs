@@ -13,7 +13,7 @@ use omma_engine::infer::backend::{
 };
 use omma_engine::picture::PictureSpec;
 use omma_engine::tensor::{BatchTensor, TensorAllocator, TensorView};
-use omma_frame::CameraIndex;
+use omma_frame::{CameraIndex, Size};
 
 use super::file::{self, FileProblem};
 use super::fit::guess_spec;
@@ -105,6 +105,8 @@ pub struct OnnxOptions {
     pub cores: Vec<usize>,
     /// Batches are filled up to the next of these sizes (rising); empty: they are run as they are.
     pub batch_sizes: Vec<usize>,
+    /// The pictures' size where the model leaves it open.
+    pub open_size: Option<Size>,
 }
 
 impl Default for OnnxOptions {
@@ -116,6 +118,7 @@ impl Default for OnnxOptions {
             provider: Provider::Cpu,
             cores: Vec::new(),
             batch_sizes: Vec::new(),
+            open_size: None,
         }
     }
 }
@@ -196,13 +199,13 @@ pub fn open(path: &Path, options: &OnnxOptions) -> Result<OnnxModel, OpenError> 
     let mut tried = Vec::new();
     let mut absent = Vec::new();
     for &runtime in &candidates {
-        let problem = match unpanicked(|| tested(runtime.load(path, options)?)) {
+        let problem = match unpanicked(|| tested(runtime.load(path, options)?, options.open_size)) {
             Ok(Ok((Loaded { info, memory, first, again }, limitation))) => {
                 let mut choice = choose(runtime, &info, options, &tried, &absent);
                 choice.why.extend(limitation);
                 check_sizes(&info, options).map_err(|problem| OpenError::Options { path: path.into(), problem })?;
                 let device = if options.provider.is_nvidia() { Device::Accelerator } else { Device::Cpu };
-                let opener = opener(first, again, guess_spec(&info, None), options);
+                let opener = opener(first, again, guess_spec(&info, options.open_size), options);
                 let model = LoadedModel { memory, ..LoadedModel::new(info, device, opener) };
                 return Ok(OnnxModel { model, choice });
             }
@@ -288,12 +291,12 @@ fn names(runtimes: &[Runtime]) -> String {
 
 /// Runs the model once, and once more with two pictures if it takes batches: what loads need not run (an operator's
 /// option that the runtime has not got), and a batch that may vary by its declaration may be fixed inside. Skipped
-/// for models whose picture size is open. Gives back what the model turned out not to do.
+/// for models whose picture size nobody has said. Gives back what the model turned out not to do.
 ///
 /// # Errors
 /// The model does not run, or its outputs are not one row per picture.
-fn tested(mut loaded: Loaded) -> Result<(Loaded, Option<String>), Refusal> {
-    let Some(spec) = guess_spec(&loaded.info, None) else { return Ok((loaded, None)) };
+fn tested(mut loaded: Loaded, open_size: Option<Size>) -> Result<(Loaded, Option<String>), Refusal> {
+    let Some(spec) = guess_spec(&loaded.info, open_size) else { return Ok((loaded, None)) };
     let fixed = match loaded.info.batch {
         BatchLimit::Exactly(fixed) => Some(fixed),
         BatchLimit::UpTo(_) => None,
@@ -356,11 +359,11 @@ impl Reply for Rows {
 
 /// An opener whose first call hands out the instance that the inspection made anyway, so that a model is not loaded
 /// once more than it has instances; every other call (more instances, one that broke) makes a new one. Where instances are
-/// pinned, a first one with threads of its own would have them elsewhere, so it is not used.
+/// pinned, the first one's threads would be elsewhere, so it is not used.
 fn opener(first: Box<dyn Backend>, again: Again, spec: Option<PictureSpec>, options: &OnnxOptions) -> Opener {
     let (cores, threads, sizes) =
         (options.cores.clone(), options.threads_per_instance.max(1), options.batch_sizes.clone());
-    let first = Mutex::new((cores.is_empty() || threads == 1).then_some(first));
+    let first = Mutex::new(cores.is_empty().then_some(first));
     Opener::Blocking(Box::new(move |number| {
         if !cores.is_empty() {
             place::pin(&place::cores_of(&cores, number, threads)).map_err(BackendError::batch)?;
@@ -398,6 +401,8 @@ fn unpanicked<T>(run: impl FnOnce() -> T) -> Result<T, String> {
 mod tests {
     use super::*;
     use omma_engine::infer::backend::BatchLimit;
+    use omma_engine::tensor::{DType, TensorInfo};
+    use std::sync::Arc;
 
     fn info() -> ModelInfo {
         ModelInfo { runtime: "runtime 1.0".into(), inputs: vec![], outputs: vec![], batch: BatchLimit::UpTo(1) }
@@ -468,5 +473,49 @@ mod tests {
     #[test]
     fn a_panic_becomes_its_message() {
         assert_eq!(unpanicked(|| -> u32 { panic!("at {}", 3) }), Err("at 3".to_owned()));
+    }
+
+    /// Counts the sizes of the batches that it is run with.
+    struct Counting(Arc<Mutex<Vec<usize>>>);
+
+    impl Backend for Counting {
+        fn infer(&mut self, batch: BatchInput<'_>, _reply: &mut dyn Reply) -> Result<(), BackendError> {
+            self.0.lock().expect("not poisoned").push(batch.len());
+            Ok(())
+        }
+    }
+
+    /// The batches that the instance which an opener hands out first was run with, and those of one that is made anew.
+    fn opened(options: &OnnxOptions) -> [Vec<usize>; 2] {
+        let input = TensorInfo { name: "in".into(), dtype: DType::F32, shape: vec![None, Some(3), None, None] };
+        let info = ModelInfo { inputs: vec![input], ..info() };
+        let runs = [(); 2].map(|()| Arc::new(Mutex::new(Vec::new())));
+        let [first, again] = runs.clone();
+        let again = move || -> Result<Box<dyn Backend>, String> { Ok(Box::new(Counting(Arc::clone(&again)))) };
+        let spec = guess_spec(&info, options.open_size);
+        let Opener::Blocking(open) = opener(Box::new(Counting(first)), Box::new(again), spec, options) else {
+            panic!("runtimes block")
+        };
+        // On a thread of its own, which keeps what it is pinned to.
+        std::thread::scope(|scope| scope.spawn(|| drop(open(0).expect("an instance"))).join().expect("no panic"));
+        runs.map(|runs| runs.lock().expect("not poisoned").clone())
+    }
+
+    #[test]
+    fn each_size_is_warmed_up_also_where_the_configuration_says_the_pictures_size() {
+        let options = OnnxOptions { batch_sizes: vec![2, 8], ..OnnxOptions::default() };
+        let size = Size { width: 32, height: 16 };
+        assert_eq!(opened(&OnnxOptions { open_size: Some(size), ..options.clone() }), [vec![2, 8], vec![]]);
+    }
+
+    /// Threads that were made before their instance was pinned are wherever the system places them.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_instance_that_is_pinned_is_made_on_its_cores() {
+        // SAFETY: a call without pointers.
+        let here = unsafe { libc::sched_getcpu() } as usize;
+        let options = OnnxOptions { batch_sizes: vec![1], cores: vec![here], ..OnnxOptions::default() };
+        let size = Size { width: 32, height: 16 };
+        assert_eq!(opened(&OnnxOptions { open_size: Some(size), ..options }), [vec![], vec![1]]);
     }
 }

@@ -35,6 +35,18 @@ impl Provider {
         matches!(self, Self::Cuda | Self::TensorRt)
     }
 
+    /// The providers that are offered a model's operators, one after the other, before the CPU gets what is left.
+    #[must_use]
+    pub const fn in_turn(self) -> &'static [Self] {
+        match self {
+            Self::Cpu => &[Self::Cpu],
+            Self::Cuda => &[Self::Cuda],
+            // It does not take every operator.
+            Self::TensorRt => &[Self::TensorRt, Self::Cuda],
+            Self::OpenVino => &[Self::OpenVino],
+        }
+    }
+
     /// How a person gets a library that has it.
     #[must_use]
     pub const fn install(self) -> &'static str {
@@ -59,5 +71,18 @@ impl Provider {
 impl fmt::Display for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tensorrt_does_not_take_is_cudas_and_not_the_cpus() {
+        assert_eq!(Provider::TensorRt.in_turn(), [Provider::TensorRt, Provider::Cuda]);
+        for provider in [Provider::Cpu, Provider::Cuda, Provider::OpenVino] {
+            assert_eq!(provider.in_turn(), [provider]);
+        }
     }
 }

@@ -54,11 +54,27 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, Failure> {
             omma_engine::infer::mode::choose(&plan, parts.loaded.device, parts.loaded.info.batch, blocking, cores);
         opened.notes.extend(notes.into_iter().map(|note| format!("model {}: {note}", model.name)));
         opened.notes.push(format!("model {}: {}", model.name, chosen.why));
+        opened
+            .notes
+            .extend(unused_sizes(model, chosen.batch.size_max).map(|note| format!("model {}: {note}", model.name)));
         opened.plans.push(plan);
         opened.parts.push(parts);
         opened.labels.push(ModelLabels { name: model.name.clone(), labels: model.output.labels.clone() });
     }
     Ok(opened)
+}
+
+/// What `batch_sizes` has beyond the largest batch there is.
+fn unused_sizes(model: &ModelConfig, batch_max: usize) -> Option<String> {
+    let BackendConfig::Onnx { batch_sizes, .. } = &model.backend else { return None };
+    let unused: Vec<String> = batch_sizes.iter().filter(|size| **size > batch_max).map(usize::to_string).collect();
+    (!unused.is_empty()).then(|| {
+        format!(
+            "batch_sizes has {}, which no batch is filled up to: here they are of {batch_max} at most; for larger ones set \
+             mode = \"sync\"",
+            unused.join(", ")
+        )
+    })
 }
 
 /// The number of a model's first version, where versions have no numbers of their own.
@@ -125,10 +141,11 @@ fn open_one(model: &ModelConfig, bytes_max: usize) -> Result<OpenedModel, String
                 },
                 cores: cores.clone(),
                 batch_sizes: batch_sizes.clone(),
+                open_size: Option::zip(model.input.width, model.input.height)
+                    .map(|(width, height)| Size { width, height }),
             };
             let picture = |info: &ModelInfo| {
-                let open_size = Option::zip(model.input.width, model.input.height);
-                let open_size = open_size.map(|(width, height)| Size { width, height });
+                let open_size = options.open_size;
                 model.input.picture(infer::guess_spec(info, open_size).as_ref()).ok_or_else(|| {
                     let input = info.inputs.first().map(shape).unwrap_or_default();
                     format!(
@@ -231,4 +248,41 @@ fn shape(tensor: &TensorInfo) -> String {
     let dims: Vec<_> =
         tensor.shape.iter().map(|dim| dim.map_or_else(|| "any".to_owned(), |dim| dim.to_string())).collect();
     format!("`{}` [{}]", tensor.name, dims.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omma_engine::infer::backend::{BatchLimit, Device};
+    use omma_engine::infer::mode::choose;
+
+    #[test]
+    fn sizes_that_the_mode_has_no_use_for_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("omma.toml");
+        std::fs::write(folder.path().join("m.onnx"), b"").expect("written");
+        for (mode, device, expected) in [
+            (
+                "auto",
+                Device::Cpu,
+                Some("batch_sizes has 8, 16, which no batch is filled up to: here they are of 1 at most; "),
+            ),
+            ("sync", Device::Cpu, None),
+            ("auto", Device::Accelerator, None),
+        ] {
+            let text = format!(
+                "[[models]]\nname = \"m\"\npath = \"m.onnx\"\nmode = \"{mode}\"\nbatch_sizes = [8, 16]\n\
+                 [[sources]]\ntype = \"synthetic\"\ncameras = 1\n[[sinks]]\ntype = \"null\"\nname = \"k\"\n"
+            );
+            std::fs::write(&file, &text).expect("written");
+            let config = omma_config::load(&file).unwrap_or_else(|problems| panic!("{text}\n{problems}"));
+            let plan = config.models[0].plan(omma_testkit::doubles_picture::spec());
+            let batch = choose(&plan, device, BatchLimit::UpTo(usize::MAX), true, 4).batch;
+            let said = unused_sizes(&config.models[0], batch.size_max);
+            match expected {
+                None => assert_eq!(said, None, "{mode}"),
+                Some(start) => assert!(said.as_ref().is_some_and(|said| said.starts_with(start)), "{said:?}"),
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@ use omma_adapters::infer::open_inference::{
 use omma_adapters::infer::{check, guess_spec};
 use omma_adapters::picture::PictureLimits;
 use omma_config::{ModelConfig, SendAs, SharedMemoryUse, TritonConfig};
+use omma_engine::infer::backend::BatchLimit;
 use omma_engine::pipeline::ModelParts;
 use omma_engine::post::decode::{BoxUnits, OutputPlan};
 use omma_frame::Size;
@@ -14,11 +15,26 @@ use super::models::{FIRST, OpenedModel, finish};
 use super::outputs;
 
 pub(super) fn open(model: &ModelConfig, triton: &TritonConfig, limits: PictureLimits) -> Result<OpenedModel, String> {
-    let opened = oip::open(options(model, triton)?)?;
+    let mut opened = oip::open(options(model, triton)?)?;
+    opened.notes.extend(smaller(model.batch.size, opened.model.info.batch));
     match triton.send {
         SendAs::Tensor => tensors(model, opened, limits),
         SendAs::Picture => pictures(model, triton, opened, limits),
     }
+}
+
+/// What is to be said of a batch that is smaller than `batch_size` because the server takes no larger one.
+fn smaller(size: usize, limit: BatchLimit) -> Option<String> {
+    let (most, takes) = match limit {
+        BatchLimit::UpTo(most) => (most, "at most"),
+        BatchLimit::Exactly(fixed) => (fixed, "exactly"),
+    };
+    (size > most).then(|| {
+        format!(
+            "batch_size is {size}, but the server takes batches of {takes} {most}: no batch is larger (raise max_batch_size in the \
+             model's config.pbtxt, or set batch_size = {most})"
+        )
+    })
 }
 
 fn options(model: &ModelConfig, triton: &TritonConfig) -> Result<OpenInferenceOptions, String> {
@@ -87,4 +103,26 @@ fn pictures(
     };
     let picture = slot_spec(triton.picture_bytes_max);
     Ok(OpenedModel { parts, picture, choice: None, instances: Some(opened.instances), notes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_that_the_server_makes_smaller_are_said_to_be() {
+        for (size, limit, expected) in [
+            (8, BatchLimit::UpTo(8), None),
+            (16, BatchLimit::UpTo(usize::MAX), None),
+            (1, BatchLimit::Exactly(4), None),
+            (16, BatchLimit::UpTo(8), Some("batch_size is 16, but the server takes batches of at most 8: ")),
+            (2, BatchLimit::Exactly(1), Some("batch_size is 2, but the server takes batches of exactly 1: ")),
+        ] {
+            let said = smaller(size, limit);
+            match expected {
+                None => assert_eq!(said, None),
+                Some(start) => assert!(said.as_ref().is_some_and(|said| said.starts_with(start)), "{said:?}"),
+            }
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! its own with a tensor of its own where the engine would have it.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -138,15 +139,17 @@ fn sentence(figures: &Figures) -> String {
     )
 }
 
-/// What brings a combination about, for a `[[models]]` entry.
+/// What brings a combination about, for a `[[models]]` entry. On the CPU `mode = "auto"` makes no batches.
 fn settings(figures: &Figures) -> String {
     let Figures { on, instances, threads, batch, .. } = figures;
     let provider = match on.provider {
         Provider::Cpu => String::new(),
         provider => format!("provider = \"{provider}\"\n"),
     };
+    let mode = if *batch > 1 && !on.provider.is_nvidia() { "mode = \"sync\"\n" } else { "" };
     format!(
-        "runtime = \"{}\"\n{provider}instances = {instances}\nthreads_per_instance = {threads}\nbatch_size = {batch}",
+        "runtime = \"{}\"\n{provider}{mode}instances = {instances}\nthreads_per_instance = {threads}\nbatch_size = {batch}\n\
+         batch_size_max = {batch}",
         on.runtime
     )
 }
@@ -228,7 +231,10 @@ fn one(
             .map(|number| {
                 let ready = &ready;
                 scope.spawn(move || {
-                    let mut instance = Instance::open(open, model.memory.as_ref(), spec, number, batch);
+                    let opened = catch_unwind(AssertUnwindSafe(|| {
+                        Instance::open(open, model.memory.as_ref(), spec, number, batch)
+                    }));
+                    let mut instance = opened.unwrap_or_else(|_| Err("it panicked".to_owned()));
                     // Also where it failed: the others wait for it.
                     ready.wait();
                     instance.as_mut().map_err(|text| text.clone())?.run_for(span)
@@ -320,5 +326,80 @@ impl Reply for Unread {
 
     fn fail(&mut self, _index: usize, message: &str) {
         self.0 = Some(message.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omma_engine::infer::backend::{BackendError, BatchLimit, Device, ModelInfo};
+    use omma_engine::infer::mode::choose;
+    use omma_testkit::doubles_picture::spec;
+
+    #[test]
+    fn what_is_printed_is_a_configuration_that_runs_what_was_measured() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("omma.toml");
+        std::fs::write(folder.path().join("m.onnx"), b"").expect("written");
+        for (runtime, provider, instances, batch) in [
+            (Runtime::Rten, Provider::Cpu, 4, 1),
+            (Runtime::OpenVino, Provider::Cpu, 4, 16),
+            (Runtime::OnnxRuntime, Provider::OpenVino, 1, 4),
+            (Runtime::OnnxRuntime, Provider::Cuda, 2, 64),
+            (Runtime::OnnxRuntime, Provider::TensorRt, 1, 1),
+        ] {
+            let figures = Figures {
+                on: On { runtime, provider },
+                threads: 1,
+                instances,
+                batch,
+                frames_per_s: 1.0,
+                p50: Duration::ZERO,
+                p99: Duration::ZERO,
+            };
+            let text = format!(
+                "[[models]]\nname = \"m\"\npath = \"m.onnx\"\n{}\n[[sources]]\ntype = \"synthetic\"\ncameras = 1\n\
+                 [[sinks]]\ntype = \"null\"\nname = \"k\"\n",
+                settings(&figures)
+            );
+            std::fs::write(&file, &text).expect("written");
+            let config = omma_config::load(&file).unwrap_or_else(|problems| panic!("{text}\n{problems}"));
+            let plan = config.models[0].plan(spec());
+            let device = if provider.is_nvidia() { Device::Accelerator } else { Device::Cpu };
+            let chosen = choose(&plan, device, BatchLimit::UpTo(usize::MAX), true, 4);
+            assert_eq!(
+                (chosen.batch.size, chosen.batch.size_max, chosen.instances),
+                (batch, batch, instances),
+                "{text}"
+            );
+        }
+    }
+
+    /// Panics with its first batch.
+    struct Panics;
+
+    impl Backend for Panics {
+        fn infer(&mut self, _batch: BatchInput<'_>, _reply: &mut dyn Reply) -> Result<(), BackendError> {
+            panic!("at the first batch")
+        }
+    }
+
+    /// Answers nothing, which is no failure to a measurement.
+    struct Idle;
+
+    impl Backend for Idle {
+        fn infer(&mut self, _batch: BatchInput<'_>, _reply: &mut dyn Reply) -> Result<(), BackendError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_instance_that_panics_while_it_warms_up_keeps_nobody_waiting() {
+        let open: OpenInstance =
+            Box::new(|number| Ok(if number == 0 { Box::new(Panics) as Box<dyn Backend> } else { Box::new(Idle) }));
+        let info = ModelInfo { runtime: "test".into(), inputs: vec![], outputs: vec![], batch: BatchLimit::UpTo(1) };
+        let model = LoadedModel::new(info, Device::Cpu, Opener::Blocking(open));
+        let found = one(&model, &spec(), 2, 1, Duration::from_millis(1));
+        assert_eq!(found, Err("it panicked".to_owned()));
     }
 }

@@ -128,8 +128,9 @@ pub(super) static MODELS: Section = list(
             "batch_sizes",
             Integers { min: 1, max: 1024 },
             Means("any size, run as it is"),
-            "batches are filled up to the next of these sizes, each of which is warmed up: for models of any batch size on \
-             runtimes that prepare each size anew",
+            "batches are filled up to the next of these sizes, each of which is warmed up, up to `batch_size_max`: for models of \
+             any batch size on runtimes that prepare each size anew; on the CPU only with `mode = \"sync\"` or `\"async\"`, for \
+             `\"auto\"` makes no batches there",
         )
         .only(FILE_RUNTIMES),
         key("base_ms", Number { min: 0.0, max: 60_000.0 }, Is("8.0"), "how long a batch takes by itself")

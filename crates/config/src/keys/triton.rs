@@ -52,7 +52,7 @@ pub(super) const RETRIES_MAX: Key = key(
     "retries_max",
     Integer { min: 0, max: 100 },
     Is("3"),
-    "how often a batch is sent again that a server was too busy for or had no model for; one whose connection failed is \
+    "how often a batch is sent again that a server was too busy for; one whose connection failed, or whose model is away, is \
      sent again until `deadline_ms`",
 )
 .only(TRITON);

@@ -54,17 +54,23 @@ pub(super) fn load(path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal
     }
     let commit = {
         let (library, path) = (library.clone(), path.to_owned());
-        move || -> Result<Session, String> {
-            let mut builder = builder(&environment, &library, threads, provider)?;
+        move |cpu: Cpu| -> Result<Session, String> {
+            let mut builder = builder(&environment, &library, threads, provider, cpu)?;
             builder.commit_from_file(&path).map_err(telling)
         }
     };
-    let session = commit().map_err(Refusal::Refused)?;
+    // What a GPU's providers leave to the CPU is told, not found out by how slow it is.
+    let (session, cpu) = match commit(Cpu::of(provider)) {
+        Err(why) if is_left_to_the_cpu(&why) => (commit(Cpu::Takes), Cpu::Takes),
+        session => (session, Cpu::of(provider)),
+    };
+    let session = session.map_err(Refusal::Refused)?;
     let inputs = tensors(session.inputs(), "input", input_dtype).map_err(Refusal::Refused)?;
     let outputs = tensors(session.outputs(), "output", output_dtype).map_err(Refusal::Refused)?;
     let on = match provider {
         Provider::Cpu => "on the CPU".to_owned(),
-        provider => format!("with {provider}"),
+        provider if cpu == Cpu::of(provider) => format!("with {provider}"),
+        provider => format!("with {provider}, some operators of the model on the CPU,"),
     };
     let runtime = format!("onnxruntime {} {on}", library::version_of(&library, &LIBRARY));
     let info = ModelInfo { runtime, batch: batch_limit(&inputs), inputs, outputs };
@@ -76,7 +82,7 @@ pub(super) fn load(path: &Path, options: &OnnxOptions) -> Result<Loaded, Refusal
     let first = Box::new(Instance::new(session, memory.clone(), Arc::clone(&input)).map_err(Refusal::Refused)?);
     let landing = memory.clone();
     let again = move || -> Result<Box<dyn Backend>, String> {
-        Ok(Box::new(Instance::new(commit()?, landing.clone(), Arc::clone(&input))?))
+        Ok(Box::new(Instance::new(commit(cpu)?, landing.clone(), Arc::clone(&input))?))
     };
     Ok(Loaded { info, memory, first, again: Box::new(again) })
 }
@@ -136,7 +142,7 @@ pub(super) fn survey() -> Result<State, Refusal> {
     let (mut providers, mut failing) = (Vec::new(), Vec::new());
     for provider in Provider::ALL.into_iter().filter(|provider| has(*provider)) {
         let started = provider == Provider::Cpu || {
-            let session = builder(&environment, &library, 1, provider);
+            let session = builder(&environment, &library, 1, provider, Cpu::Takes);
             let session = session.and_then(|mut builder| builder.commit_from_memory(SOMETHING).map_err(telling));
             session.map_err(|why| failing.push((provider, why))).is_ok()
         };
@@ -145,9 +151,30 @@ pub(super) fn survey() -> Result<State, Refusal> {
     Ok(State::Present { library: Some(library), version, providers, failing })
 }
 
+/// Whether the CPU takes the operators of a model that the providers asked for do not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cpu {
+    Takes,
+    /// A model that has such operators is refused.
+    Refuses,
+}
+
+impl Cpu {
+    /// What is tried first.
+    const fn of(provider: Provider) -> Self {
+        if provider.is_nvidia() { Self::Refuses } else { Self::Takes }
+    }
+}
+
+/// Whether a session was refused because of [`Cpu::Refuses`].
+fn is_left_to_the_cpu(why: &str) -> bool {
+    why.contains("fallback to CPU EP has been explicitly disabled")
+}
+
 /// What a provider is to the session; one that does not come up is an error, never the CPU in silence.
 fn dispatch(provider: Provider) -> Option<ExecutionProviderDispatch> {
     let dispatch = match provider {
+        // Always there, and last.
         Provider::Cpu => return None,
         // Not by trying them all, which is the default: that takes as long for each new batch size, in the middle of the
         // traffic, and gave nothing (docs/design/gpu.md).
@@ -163,6 +190,7 @@ fn builder(
     library: &Path,
     threads: usize,
     provider: Provider,
+    cpu: Cpu,
 ) -> Result<SessionBuilder, String> {
     if provider.is_nvidia() {
         nvidia::prepare(library);
@@ -173,7 +201,12 @@ fn builder(
     let builder = builder.with_inter_threads(1).map_err(telling)?;
     let builder = builder.with_intra_op_spinning(false).map_err(telling)?;
     let builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(telling)?;
-    builder.with_execution_providers(dispatch(provider).as_slice()).map_err(|error| {
+    let builder = match cpu {
+        Cpu::Takes => builder,
+        Cpu::Refuses => builder.with_config_entry("session.disable_cpu_ep_fallback", "1").map_err(telling)?,
+    };
+    let providers: Vec<_> = provider.in_turn().iter().filter_map(|provider| dispatch(*provider)).collect();
+    builder.with_execution_providers(providers).map_err(|error| {
         format!("the provider {provider} does not start: {}; it needs: {}", telling(error), provider.install())
     })
 }
@@ -299,5 +332,26 @@ fn values<'a>(value: &'a DynValue, shape: &mut Vec<usize>, widened: &'a mut Vec<
             Ok(Values::F32(widen(halves, widened)))
         }
         other => Err(ort::Error::new(format!("an output holds {other}, expected u8, f16, f32, i32 or i64"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By its own words, which are another library's.
+    #[test]
+    fn a_model_that_is_left_to_the_cpu_is_told_from_one_that_is_refused() {
+        let Ok((library, environment)) = environment(None) else { return };
+        let model = include_bytes!("../../../../../models/tiny/identity_8x8.onnx");
+        let commit = |cpu, model: &[u8]| {
+            let mut builder = builder(&environment, &library, 1, Provider::Cpu, cpu).expect("a session's options");
+            builder.commit_from_memory(model).map(|_| ()).map_err(telling)
+        };
+        assert_eq!(commit(Cpu::Takes, model), Ok(()));
+        let why = commit(Cpu::Refuses, model).expect_err("there is nothing but the CPU");
+        assert!(is_left_to_the_cpu(&why), "{why}");
+        let why = commit(Cpu::Refuses, b"no model").expect_err("it is none");
+        assert!(!is_left_to_the_cpu(&why), "{why}");
     }
 }

@@ -22,7 +22,7 @@ use super::answer::{self, Answered, Place, Places};
 use super::describe::Described;
 use super::failure::{Failure, Kind};
 use super::limiter::Limiter;
-use super::options::{OpenInferenceOptions, Send};
+use super::options::{OpenInferenceOptions, Send, SharedMemoryUse};
 use super::segment::{Lease, Pool};
 use super::server::{Server, choose};
 
@@ -45,9 +45,19 @@ pub(super) struct Job {
     pub(super) frames: usize,
     pub(super) shape: [usize; 4],
     pub(super) parameters: Arc<[(String, String)]>,
-    pub(super) begun: Instant,
+    /// When it is given up.
+    pub(super) until: Instant,
     /// Nobody waits for it any more.
     pub(super) abandoned: AtomicBool,
+    /// What has become of it so far, for people.
+    pub(super) tried: Mutex<Tried>,
+}
+
+/// The server that has the batch, or had it last, and what came of that before.
+#[derive(Debug, Default)]
+pub(super) struct Tried {
+    server: usize,
+    why: Option<String>,
 }
 
 pub(super) struct Client {
@@ -61,8 +71,8 @@ pub(super) struct Client {
     pub(super) in_flight: AtomicUsize,
     pub(super) abandoned: AtomicUsize,
     pub(super) messages: Sender<Message>,
-    /// Counted up each time a server falls silent, so that requests on their way to it can go elsewhere, or is back, so that
-    /// those that wait for it need not wait longer.
+    /// Counted up each time a server falls silent, so that requests on their way to it can go elsewhere or be sent by its next
+    /// connection, or is back, so that those that wait for it need not wait longer.
     pub(super) changes: tokio::sync::watch::Sender<u64>,
 }
 
@@ -96,18 +106,17 @@ impl Client {
 
     /// Sees a batch through: to the answer, or to the reason why there is none.
     pub(super) async fn run(&self, job: &Job) -> Result<Vec<Answered>, BackendError> {
-        let until = job.begun + self.options.deadline;
-        let (mut busy, mut absent, mut forgotten, mut avoid) = (0, 0, 0, None);
-        let mut last: Option<String> = None;
+        let until = job.until;
+        let (mut busy, mut forgotten, mut avoid) = (0, 0, None);
+        // Which server has refused it, and why.
+        let mut refused: Option<(usize, String)> = None;
         let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         let _counted = Counted(&self.in_flight);
         loop {
             let now = Instant::now();
             let (at, wait) = choose(&self.servers, avoid, now);
             if job.abandoned.load(Ordering::Acquire) || now >= until {
-                let why = last.map_or_else(String::new, |last| format!("; {last}"));
-                let message = format!("no answer within {} ms{why}", self.options.deadline.as_millis());
-                return Err(BackendError { reason: DropReason::DeadlineExceeded, message, reopen: false });
+                return Err(self.late(job));
             }
             if let Some(wait) = wait {
                 let mut changes = self.changes.subscribe();
@@ -121,28 +130,24 @@ impl Client {
                 }
             }
             let server = &self.servers[at];
+            job.tried.lock().server = at;
             let begun = Instant::now();
             let failure = match self.attempt(server, job).await {
                 Ok(answer) => {
-                    self.heard(server);
+                    self.served(server);
+                    if let Some((refuser, why)) = refused.filter(|(refuser, _)| *refuser != at) {
+                        self.set_aside(&self.servers[refuser], &why);
+                    }
                     self.limiter.lock().answered(job.frames, begun.elapsed(), in_flight);
-                    return answer.map_err(BackendError::batch);
+                    return Ok(answer);
                 }
                 Err(failure) => failure,
             };
             let message = format!("{}: {}", server.url, failure.message);
             match failure.kind {
-                Kind::Connection => {
+                Kind::Connection | Kind::Absent => {
                     self.lost(server, &failure.message);
                     avoid = Some(at);
-                }
-                Kind::Absent => {
-                    self.lost(server, &failure.message);
-                    avoid = Some(at);
-                    absent += 1;
-                    if absent > self.options.retries_max as usize + self.servers.len() {
-                        return Err(BackendError::batch(message));
-                    }
                 }
                 Kind::Busy => {
                     self.limiter.lock().overloaded();
@@ -160,20 +165,55 @@ impl Client {
                         return Err(BackendError::batch(message));
                     }
                 }
+                // Known of the server from now on.
+                Kind::Inline => {}
                 Kind::Refused => {
                     self.heard(server);
-                    return Err(BackendError::batch(message));
+                    let now = Instant::now();
+                    let mut others = self.servers.iter().enumerate().filter(|(other, _)| *other != at);
+                    // The batch may be at fault, or this server: another one that takes it tells.
+                    if refused.is_some() || !others.any(|(_, other)| other.down_until(now).is_none()) {
+                        return Err(BackendError::batch(message));
+                    }
+                    refused = Some((at, failure.message));
+                    avoid = Some(at);
                 }
             }
-            last = Some(message);
+            job.tried.lock().why = Some(message);
+        }
+    }
+
+    /// The batch is given up: what was tried for it, and where it is now.
+    pub(super) fn late(&self, job: &Job) -> BackendError {
+        let tried = job.tried.lock();
+        let silent = || format!("{}: it has not answered", self.servers[tried.server].url);
+        let why = tried.why.clone().unwrap_or_else(silent);
+        let message = format!("no answer within {} ms; {why}", self.options.deadline.as_millis());
+        BackendError { reason: DropReason::DeadlineExceeded, message, reopen: false }
+    }
+
+    fn served(&self, server: &Server) {
+        if server.serves(Instant::now()) {
+            self.back(server);
+        }
+    }
+
+    fn set_aside(&self, server: &Server, why: &str) {
+        if server.is_aside(Instant::now()) {
+            let text = format!("{} refuses what others take: {why}; it is set aside, and tried again", server.url);
+            self.say(Level::Warning, text);
         }
     }
 
     fn heard(&self, server: &Server) {
         if server.is_up(Instant::now()) {
-            self.say(Level::Info, format!("{} serves it again", server.url));
-            self.changes.send_modify(|times| *times += 1);
+            self.back(server);
         }
+    }
+
+    fn back(&self, server: &Server) {
+        self.say(Level::Info, format!("{} serves it again", server.url));
+        self.changes.send_modify(|times| *times += 1);
     }
 
     fn lost(&self, server: &Server, why: &str) {
@@ -195,19 +235,58 @@ impl Client {
         }
     }
 
-    /// One request to one server. The inner error: it has answered, but not what the model promises.
-    async fn attempt(&self, server: &Server, job: &Job) -> Result<Result<Vec<Answered>, String>, Failure> {
+    /// Whether what the server has by the model's name is the model still: asked once after each time that it was missed.
+    async fn check(&self, server: &Server) -> Result<(), Failure> {
+        if server.is_checked() {
+            return Ok(());
+        }
+        let _one_at_a_time = server.checking().await;
+        if server.is_checked() {
+            return Ok(());
+        }
+        let found = super::ask(&self.options, server).await.and_then(|found| found);
+        let fits = found.and_then(|found| self.model.stands_in(&found).map_err(|why| Failure::new(Kind::Absent, why)));
+        // A server that cannot say what it has does not have the model; the batch is not at fault.
+        fits.map_err(|failure| match failure.kind {
+            Kind::Refused => Failure { kind: Kind::Absent, ..failure },
+            _ => failure,
+        })?;
+        server.has_it();
+        Ok(())
+    }
+
+    /// Sees to it that the server knows these segments, or is known to take none.
+    async fn register(&self, server: &Server, leases: impl Iterator<Item = &Lease>) -> Result<(), Failure> {
+        for segment in leases.filter_map(Lease::segment) {
+            let Err(failure) = server.register(segment).await else { continue };
+            if matches!(failure.kind, Kind::Connection | Kind::Busy) {
+                return Err(failure);
+            }
+            let why = format!("it takes no shared memory: {}", failure.message);
+            if self.options.shared_memory == SharedMemoryUse::On {
+                return Err(Failure::new(Kind::Absent, why));
+            }
+            if server.takes_inline() {
+                self.say(Level::Info, format!("tensors travel in the requests to {}: {why}", server.url));
+            }
+            return Err(Failure::new(Kind::Inline, why));
+        }
+        Ok(())
+    }
+
+    /// One request to one server, and what it has answered as the model promises it.
+    async fn attempt(&self, server: &Server, job: &Job) -> Result<Vec<Answered>, Failure> {
         let _on_its_way = server.on_its_way();
-        let mut changes = self.changes.subscribe();
-        let input = job.tensor.brought().and_then(|memory| memory.downcast_ref::<Lease>()).filter(|_| self.shared);
-        let places = if self.shared { self.places(job.rows) } else { None };
+        let (connection, mut changes) = (server.connection(), self.changes.subscribe());
+        let shared = self.shared && !server.is_inline();
+        let input = job.tensor.brought().and_then(|memory| memory.downcast_ref::<Lease>()).filter(|_| shared);
+        let places = if shared { self.places(job.rows) } else { None };
         let leases = input.into_iter().chain(places.as_ref().map(|places| &places.lease));
         let mut unanswered = Unanswered(places.as_ref());
         // A server may fall silent while it is told of the memory, too.
         let answer = async {
-            for segment in leases.filter_map(Lease::segment) {
-                server.register(segment).await?;
-            }
+            self.check(server).await?;
+            self.register(server, leases).await?;
             server.infer(self.request(job, input, places.as_ref())?).await
         };
         tokio::pin!(answer);
@@ -215,10 +294,11 @@ impl Client {
             tokio::select! {
                 answer = &mut answer => break answer,
                 changed = changes.changed() => {
-                    // Only if another one can do it: a server that comes back may yet answer.
+                    // Only if another one can do it, or by another connection: a server that comes back may yet answer.
                     let now = Instant::now();
                     let elsewhere = self.servers.iter().any(|other| other.down_until(now).is_none());
-                    if changed.is_err() || (server.down_until(now).is_some() && elsewhere) {
+                    let given_up = server.connection() != connection;
+                    if changed.is_err() || given_up || (server.is_missed(now) && elsewhere) {
                         return Err(Failure::new(Kind::Connection, "it does not answer"));
                     }
                 }
@@ -227,7 +307,7 @@ impl Client {
         if !matches!(&answer, Err(failure) if failure.kind == Kind::Connection) {
             unanswered.0 = None;
         }
-        Ok(answer::read(&answer?, &self.model.outputs, places.as_ref()))
+        answer::read(&answer?, &self.model.outputs, places.as_ref()).map_err(|why| Failure::new(Kind::Refused, why))
     }
 
     fn request(&self, job: &Job, input: Option<&Lease>, places: Option<&Places>) -> Result<ModelInferRequest, Failure> {
@@ -309,10 +389,14 @@ impl Client {
         let now = Instant::now();
         let silent: Vec<_> = self.servers.iter().filter(|server| server.silent(now, HEALTH_EVERY)).collect();
         for server in silent {
-            let asked = server.ready(&self.options.model, &self.options.version);
+            let asked = async {
+                if !server.ready(&self.options.model, &self.options.version).await? {
+                    return Err(Failure::new(Kind::Absent, "the model is not ready"));
+                }
+                self.check(server).await
+            };
             match tokio::time::timeout(HEALTH_WITHIN, asked).await {
-                Ok(Ok(true)) => self.heard(server),
-                Ok(Ok(false)) => self.lost(server, "the model is not ready"),
+                Ok(Ok(())) => self.heard(server),
                 Ok(Err(failure)) => self.lost(server, &failure.message),
                 Err(_) => self.hung(server),
             }

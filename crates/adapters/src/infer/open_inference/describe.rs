@@ -46,6 +46,49 @@ impl Output {
     }
 }
 
+impl Described {
+    /// Whether what `other` says, which another server has by the same name, can be asked in place of this one.
+    ///
+    /// # Errors
+    /// What is different: what it has, and what is expected.
+    pub(super) fn stands_in(&self, other: &Self) -> Result<(), String> {
+        let input = |of: &Self| format!("{} {}", of.input_type.name(), shown(&of.input, &of.info.inputs[0].shape));
+        if (&self.input, self.input_type, &self.info.inputs) != (&other.input, other.input_type, &other.info.inputs) {
+            return Err(format!("its input is {}, expected {} as on the first server", input(other), input(self)));
+        }
+        if let Some(missing) = self.outputs.iter().find(|output| !other.outputs.contains(output)) {
+            let output = |output: &Output| format!("{} {}", output.datatype.name(), shown(&output.name, &output.shape));
+            let outputs: Vec<_> = other.outputs.iter().take(8).map(output).collect();
+            return Err(format!(
+                "its outputs are {}, expected {} as on the first server",
+                outputs.join(", "),
+                output(missing)
+            ));
+        }
+        match (self.info.batch, other.info.batch) {
+            (BatchLimit::UpTo(most), BatchLimit::UpTo(other)) if other >= most => Ok(()),
+            (ours, theirs) if ours == theirs => Ok(()),
+            (ours, theirs) => {
+                Err(format!("it takes {}, expected {} as on the first server", batches(theirs), batches(ours)))
+            }
+        }
+    }
+}
+
+fn batches(limit: BatchLimit) -> String {
+    match limit {
+        BatchLimit::UpTo(usize::MAX) => "batches of any size".to_owned(),
+        BatchLimit::UpTo(most) => format!("batches of up to {most}"),
+        BatchLimit::Exactly(fixed) => format!("batches of exactly {fixed}"),
+    }
+}
+
+fn shown(name: &str, shape: &[Option<usize>]) -> String {
+    let shape: Vec<_> =
+        shape.iter().map(|size| size.map_or_else(|| "any".to_owned(), |size| size.to_string())).collect();
+    format!("{} [{}]", quoted(name), shape.join(", "))
+}
+
 /// The engine's type for the values of a tensor: halves are widened, truth values are bytes.
 pub(super) fn seen_as(datatype: Datatype) -> Option<DType> {
     match datatype {
@@ -196,6 +239,34 @@ mod tests {
             assert_eq!((described.info.batch, described.instances), (batch, instances));
             assert_eq!(described.outputs[0].row_bytes(), Some(16));
             assert_eq!(described.info.outputs[0].dtype, DType::F32, "halves are widened");
+        }
+    }
+
+    #[test]
+    fn a_server_with_another_model_by_the_same_name_says_what_is_different() {
+        let config = |most: i32| ModelConfig { max_batch_size: most, ..Default::default() };
+        let of = |input, outputs: &[TensorMetadata], most| {
+            let metadata = ModelMetadataResponse { outputs: outputs.to_vec(), ..metadata(input, outputs[0].clone()) };
+            describe(&metadata, Some(&config(most)), Send::Tensor).expect("a model")
+        };
+        let (out, more) = (tensor("out", "FP32", &[-1, 4]), tensor("more", "INT64", &[-1]));
+        let first = of(images(), std::slice::from_ref(&out), 8);
+        assert_eq!(first.stands_in(&of(images(), &[more.clone(), out.clone()], 16)), Ok(()), "more is no harm");
+        for (other, expected) in [
+            (
+                of(tensor("images", "UINT8", &[-1, 3, 4, 4]), std::slice::from_ref(&out), 8),
+                "its input is UINT8 \"images\" [any, 3, 4, 4], expected UINT8 \"images\" [any, 3, 8, 8] as on the first server",
+            ),
+            (
+                of(images(), &[more], 8),
+                "its outputs are INT64 \"more\" [any], expected FP32 \"out\" [any, 4] as on the first server",
+            ),
+            (
+                of(images(), &[out], 4),
+                "it takes batches of up to 4, expected batches of up to 8 as on the first server",
+            ),
+        ] {
+            assert_eq!(first.stands_in(&other), Err(expected.to_owned()));
         }
     }
 

@@ -12,11 +12,13 @@ pub(super) enum Kind {
     Connection,
     /// The server has too much to do: later.
     Busy,
-    /// The server has no such model now: another server, or later.
+    /// The server has no such model now, or another one by its name: another server, or later.
     Absent,
+    /// The server takes no shared memory: the same again, with the tensors in the request.
+    Inline,
     /// The server has forgotten a region of shared memory, as after a restart: register it again.
     Region,
-    /// The request or the model is at fault: the same again would fail again.
+    /// The request or the model is at fault, or this server's model is: the same again would fail again there.
     Refused,
 }
 

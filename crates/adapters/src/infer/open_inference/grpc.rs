@@ -1,4 +1,5 @@
-//! One server by gRPC: one HTTP/2 connection, made when it is first needed and again when it has ended.
+//! One server by gRPC: one HTTP/2 connection, made when it is first needed and again when it has ended. One that dies without
+//! ending is replaced by `server.rs`.
 
 use std::time::Duration;
 

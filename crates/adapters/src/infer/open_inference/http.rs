@@ -23,6 +23,11 @@ use super::options::ServerUrl;
 const BODY_BYTES_MAX: usize = 1 << 30;
 /// Connections that nobody uses are closed after this; Triton keeps them for longer.
 const IDLE: Duration = Duration::from_secs(20);
+/// A connection whose other end is gone without a word is found out by the kernel: each has one request only, so that the
+/// others, and questions about health, say nothing of it.
+const PROBED_AFTER: Duration = Duration::from_secs(3);
+const PROBED_EVERY: Duration = Duration::from_secs(1);
+const PROBES: u32 = 3;
 
 #[derive(Clone)]
 pub(super) struct Http {
@@ -61,6 +66,11 @@ impl Http {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(connect_timeout));
+        connector.set_keepalive(Some(PROBED_AFTER));
+        connector.set_keepalive_interval(Some(PROBED_EVERY));
+        connector.set_keepalive_retries(Some(PROBES));
+        #[cfg(target_os = "linux")]
+        connector.set_tcp_user_timeout(Some(PROBED_AFTER + PROBED_EVERY * PROBES));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)

@@ -10,6 +10,8 @@ mod answer;
 mod client;
 mod describe;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod grpc;
 mod http;
 mod limiter;
@@ -46,6 +48,9 @@ const MESSAGES_MAX: usize = 64;
 const START_PAUSE: Duration = Duration::from_millis(200);
 /// How long a question at start may take beyond the time to connect.
 const START_ANSWER: Duration = Duration::from_secs(5);
+/// A batch is given up a twentieth of its time before the engine does so itself, at most this much, so that people are told
+/// what was tried.
+const EARLIER_MAX: Duration = Duration::from_millis(100);
 /// What the end of a client may take: telling the servers that its memory is gone.
 const END_MAX: Duration = Duration::from_millis(500);
 
@@ -79,8 +84,9 @@ pub fn open(options: OpenInferenceOptions) -> Result<OpenInferenceModel, String>
         let servers = servers.collect::<Result<Vec<_>, _>>()?;
         let (first, model) = find(&options, &servers).await?;
         let mut notes = Vec::new();
+        let there = compare(&options, &servers, first, &model, &mut notes).await?;
         let pool = Arc::new(Pool::default());
-        let shared = shared_memory(&options, &servers, first, &pool, &mut notes).await?;
+        let shared = shared_memory(&options, &servers, &there, &pool, &mut notes).await?;
         let client = Client {
             limiter: Mutex::new(Limiter::new(options.requests_max)),
             shared,
@@ -123,7 +129,7 @@ pub fn open(options: OpenInferenceOptions) -> Result<OpenInferenceModel, String>
     };
     let instances = client.model.instances * client.servers.len();
     let memory = client.shared.then(|| allocator(&client.pool));
-    let remote = Remote { client, input, runtime: Some(runtime) };
+    let remote = Remote { client, input, memory: memory.clone(), runtime: Some(runtime) };
     let mut model = LoadedModel::new(info, Device::Remote, Opener::Async(Arc::new(remote)));
     model.memory = memory;
     model.messages = Some(said);
@@ -151,9 +157,9 @@ async fn find(options: &OpenInferenceOptions, servers: &[Server]) -> Result<(usi
         let mut problems = Vec::new();
         for (number, server) in servers.iter().enumerate() {
             match tokio::time::timeout(options.connect_timeout + START_ANSWER, ask(options, server)).await {
-                Ok(Ok((metadata, config))) => {
-                    let described = describe(&metadata, config.as_ref(), options.send);
-                    let described = described.map_err(|why| format!("{:?} on {}: {why}", options.model, server.url))?;
+                Ok(Ok(described)) => {
+                    let described = described.map_err(|failure| unfit(options, server, &failure.message))?;
+                    server.has_it();
                     return Ok((number, described));
                 }
                 Ok(Err(failure)) => problems.push((server, failure)),
@@ -173,22 +179,53 @@ async fn find(options: &OpenInferenceOptions, servers: &[Server]) -> Result<(usi
     }
 }
 
-type Said = (omma_protocol::wire::ModelMetadataResponse, Option<omma_protocol::wire::ModelConfig>);
+fn unfit(options: &OpenInferenceOptions, server: &Server, why: &str) -> String {
+    format!("{:?} on {}: {why}", options.model, server.url)
+}
 
-async fn ask(options: &OpenInferenceOptions, server: &Server) -> Result<Said, Failure> {
+/// The servers that are there, all of which have the model that the first one has.
+async fn compare<'a>(
+    options: &OpenInferenceOptions,
+    servers: &'a [Server],
+    first: usize,
+    model: &Described,
+    notes: &mut Vec<String>,
+) -> Result<Vec<&'a Server>, String> {
+    let mut there = vec![&servers[first]];
+    for server in servers.iter().enumerate().filter(|(number, _)| *number != first).map(|(_, server)| server) {
+        let why = match tokio::time::timeout(options.connect_timeout + START_ANSWER, ask(options, server)).await {
+            Ok(Ok(described)) => {
+                let fits = described.map_err(|failure| failure.message).and_then(|found| model.stands_in(&found));
+                fits.map_err(|why| unfit(options, server, &why))?;
+                server.has_it();
+                there.push(server);
+                continue;
+            }
+            Ok(Err(failure)) => failure.message,
+            Err(_) => "it does not answer".to_owned(),
+        };
+        server.is_down(Instant::now());
+        notes.push(format!("{} does not serve it yet: {why}; it is asked again", server.url));
+    }
+    Ok(there)
+}
+
+/// What a server has by the model's name. The inner error: it has one that batches of pictures cannot be sent to.
+async fn ask(options: &OpenInferenceOptions, server: &Server) -> Result<Result<Described, Failure>, Failure> {
     let (model, version) = (options.model.as_str(), options.version.as_str());
     if !server.ready(model, version).await? {
         return Err(Failure::new(Kind::Absent, "the model is not there or not ready"));
     }
     let metadata = server.metadata(model, version).await?;
-    Ok((metadata, server.config(model, version).await?))
+    let config = server.config(model, version).await?;
+    Ok(describe(&metadata, config.as_ref(), options.send).map_err(|why| Failure::new(Kind::Absent, why)))
 }
 
-/// Whether tensors are to lie in shared memory: asked of the server itself, with a segment to try.
+/// Whether tensors are to lie in shared memory: asked of each server that is there, with a segment to try.
 async fn shared_memory(
     options: &OpenInferenceOptions,
     servers: &[Server],
-    first: usize,
+    there: &[&Server],
     pool: &Arc<Pool>,
     notes: &mut Vec<String>,
 ) -> Result<bool, String> {
@@ -210,27 +247,34 @@ async fn shared_memory(
     if swept > 0 {
         notes.push(format!("{swept} segment(s) of shared memory that an earlier process left behind are removed"));
     }
-    let server = &servers[first];
-    let tried = match pool.take(1) {
-        Ok(lease) => match lease.segment() {
-            Some(segment) => server.register(segment).await.map_err(|failure| failure.message),
-            None => Err("no segment".to_owned()),
-        },
-        Err(error) => Err(format!("/dev/shm: {error}")),
-    };
-    match tried {
-        Ok(()) => {
-            notes.push("tensors lie in memory shared with the server".to_owned());
-            Ok(true)
+    let lease = pool.take(1).map_err(|error| format!("/dev/shm: {error}"));
+    let mut refused = Vec::new();
+    for server in there {
+        let segment = lease
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|lease| lease.segment().ok_or_else(|| "no segment".to_owned()));
+        let tried = match segment {
+            Ok(segment) => server.register(segment).await.map_err(|failure| failure.message),
+            Err(why) => Err(why),
+        };
+        let Err(why) = tried else { continue };
+        if options.shared_memory == SharedMemoryUse::On {
+            return Err(format!("shared_memory = \"on\", but {} does not take it: {why}", server.url));
         }
-        Err(why) if options.shared_memory == SharedMemoryUse::On => {
-            Err(format!("shared_memory = \"on\", but {} does not take it: {why}", server.url))
-        }
-        Err(why) => {
-            notes.push(format!("tensors travel in the requests: the server takes no shared memory ({why})"));
-            Ok(false)
-        }
+        server.takes_inline();
+        refused.push(format!("{} takes no shared memory ({why})", server.url));
     }
+    if !refused.is_empty() {
+        notes.push(format!("tensors travel in the requests: {}", refused.join(", ")));
+    }
+    let shared = refused.len() < there.len();
+    if shared {
+        let with = if there.len() > refused.len() + 1 { "the servers" } else { "the server" };
+        let others = if refused.is_empty() { with } else { "the others" };
+        notes.push(format!("tensors lie in memory shared with {others}"));
+    }
+    Ok(shared)
 }
 
 fn allocator(pool: &Arc<Pool>) -> TensorAllocator {
@@ -247,6 +291,8 @@ struct Remote {
     client: Arc<Client>,
     /// What a batch must look like; `None`: encoded pictures, which the model judges itself.
     input: Option<PictureInput>,
+    /// Where batch tensors lie, if not on the heap.
+    memory: Option<TensorAllocator>,
     /// `None` only at the end.
     runtime: Option<Runtime>,
 }
@@ -279,24 +325,27 @@ impl AsyncBackend for Remote {
             };
             let OwnedBatch { tensor, spec, origins, parameters } = batch;
             let slots = tensor.slots();
+            let deadline = self.client.options.deadline;
             let job = Job {
                 tensor: Arc::new(tensor),
                 rows,
                 frames: origins.len(),
                 shape,
                 parameters: Arc::clone(&parameters),
-                begun: Instant::now(),
+                until: Instant::now() + deadline - (deadline / 20).min(EARLIER_MAX),
                 abandoned: AtomicBool::new(false),
+                tried: Mutex::default(),
             };
             let (to, from) = oneshot::channel();
             runtime.spawn(see_through(Arc::clone(&self.client), job, to));
             let (tensor, done) = match from.await {
-                Ok((tensor, done)) => (Some(tensor), done),
+                Ok((tensor, done)) => (tensor, done),
                 Err(_) => (None, Err(BackendError::batch("the client has ended"))),
             };
-            // Still held where the last bytes of a request that failed half-way wait to be thrown away.
+            // Still held where the last bytes of a request that failed half-way wait to be thrown away, or by one that was
+            // given up.
             let tensor = tensor.and_then(|tensor| Arc::try_unwrap(tensor).ok());
-            let tensor = tensor.unwrap_or_else(|| BatchTensor::new(slots, spec.slot_bytes()));
+            let tensor = tensor.unwrap_or_else(|| BatchTensor::within(self.memory.as_ref(), slots, spec.slot_bytes()));
             let ended = done.map(|answered| {
                 let views: Vec<_> = answered.iter().map(Answered::view).collect();
                 reply.outputs(&views);
@@ -310,8 +359,11 @@ impl AsyncBackend for Remote {
     }
 }
 
-/// Runs the job and hands over what comes of it; if nobody waits any more, sees it off.
-async fn see_through(client: Arc<Client>, job: Job, mut to: oneshot::Sender<(Arc<BatchTensor>, Done)>) {
+/// What becomes of a batch, and its tensor, unless a server may still read it.
+type Ended = (Option<Arc<BatchTensor>>, Done);
+
+/// Runs the job and hands over what comes of it in time; what nobody waits for any more it sees off.
+async fn see_through(client: Arc<Client>, job: Job, mut to: oneshot::Sender<Ended>) {
     let done = {
         let run = client.run(&job);
         tokio::pin!(run);
@@ -321,11 +373,16 @@ async fn see_through(client: Arc<Client>, job: Job, mut to: oneshot::Sender<(Arc
                 client.see_off(&job, run).await;
                 None
             }
+            () = tokio::time::sleep_until(job.until.into()) => {
+                let _ = to.send((None, Err(client.late(&job))));
+                client.see_off(&job, run).await;
+                return;
+            }
         }
     };
     if let Some(done) = done {
         // Whoever has left in this moment needs no answer.
-        let _ = to.send((job.tensor, done));
+        let _ = to.send((Some(job.tensor), done));
     }
 }
 

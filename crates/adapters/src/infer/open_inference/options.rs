@@ -76,9 +76,9 @@ impl fmt::Display for ServerUrl {
 /// Whether tensors lie in memory that the server sees too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SharedMemoryUse {
-    /// With servers on this machine that take it.
+    /// With servers on this machine that take it; where one takes none, its tensors travel in the requests.
     Auto,
-    /// Always: a server that does not take it is an error at start.
+    /// Always: a server that does not take it is an error at start, and later one that does not serve the model.
     On,
     Off,
 }
@@ -95,7 +95,7 @@ pub enum Send {
 /// One model on one or more servers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OpenInferenceOptions {
-    /// At least one. Every server is taken to have the same model.
+    /// At least one. All are to have the same model: each is asked before it gets a batch.
     pub servers: Vec<ServerUrl>,
     /// What the servers call it.
     pub model: String,
@@ -112,7 +112,7 @@ pub struct OpenInferenceOptions {
     pub start_timeout: Duration,
     /// When a batch is given up, whatever is tried for it.
     pub deadline: Duration,
-    /// How often a request that a server is too busy for, or has failed to answer, is sent again.
+    /// How often a request that a server is too busy for is sent again.
     pub retries_max: u32,
 }
 

@@ -7,6 +7,8 @@
 //! What is absent: no Python in omma's own process, so nothing that happens in a model (a crash, a hang, the GIL, memory
 //! that runs out) is omma's end. Workers end with omma, however it ends.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod instance;
 mod log;
 mod memory;

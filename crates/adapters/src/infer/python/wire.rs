@@ -8,7 +8,8 @@ use omma_engine::tensor::DType;
 
 pub(super) const PROTOCOL: u32 = 1;
 pub(super) const REQUEST_BYTES: usize = 64;
-/// The largest answer: its head, the most outputs, the most text.
+/// The largest answer: its head, the most outputs, the most text (which a batch's failures share), well below what a socket
+/// takes as one packet.
 pub(super) const ANSWER_BYTES_MAX: usize = HEAD_BYTES + OUTPUTS_MAX * OUTPUT_BYTES + (128 << 10);
 /// The largest load request.
 pub(super) const LOAD_BYTES_MAX: usize = 128 << 10;
