@@ -5,6 +5,7 @@
 //! A call that is cancelled, or whose connection closes, drops its future, and with it the request in the engine.
 
 mod bulk;
+pub mod message;
 
 use std::collections::HashMap;
 use std::pin::Pin;

@@ -26,6 +26,7 @@ use omma_engine::threads::{Begin, Role};
 
 pub use api::{Api, ApiLimits, Encode};
 pub use connections::IDLE_MAX;
+pub use grpc::message;
 pub use http::multipart;
 pub use watched::Watched;
 
