@@ -269,9 +269,8 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let lease = Arc::new(self.budget.lease());
         let open = Arc::new(Open::new(&self.connections, &self.entry));
-        let mut request =
+        let request =
             request.map(|body| Metered { body, ended: false, lease: Arc::clone(&lease), open: Arc::clone(&open) });
-        request.extensions_mut().insert(Arc::clone(&lease));
         let http2 = request.version() == http::Version::HTTP_2;
         let answer = self.service.clone().call(request);
         Box::pin(async move {
@@ -321,6 +320,13 @@ pub(crate) struct Metered {
     ended: bool,
     lease: Arc<Lease>,
     open: Arc<Open>,
+}
+
+impl Metered {
+    /// What the request holds of the budget.
+    pub(crate) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
 }
 
 impl Drop for Metered {
