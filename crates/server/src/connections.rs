@@ -1,6 +1,6 @@
 //! Connections with limits: so many at once, each served or soon closed.
 //!
-//! A connection without a request in progress is idle. Idle ones are closed after a while; and once all places are taken,
+//! A connection without a request in progress is idle, also if a stream is open on it. Idle ones are closed after a while; and once all places are taken,
 //! the one that has been idle longest makes room for whoever comes, so that clients who say nothing, or say it slowly,
 //! keep nobody out. A request in progress is bounded by its own time and by the bytes that all requests may hold; one
 //! whose client does not take the answer is ended with its connection once nothing has moved for a while.
@@ -64,6 +64,8 @@ pub(crate) struct Connections {
 struct Entry {
     /// Requests in progress.
     busy: AtomicUsize,
+    /// Open calls of many requests: each of these counts as one in progress, the call itself does not.
+    streams: AtomicUsize,
     /// Milliseconds after the listener's begin at which something moved last: the connection came, a request began or
     /// ended, a part of it came or a part of its answer went.
     since: AtomicU64,
@@ -114,6 +116,7 @@ impl Connections {
     fn enter(&self) -> Arc<Entry> {
         let entry = Arc::new(Entry {
             busy: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             since: AtomicU64::new(self.now()),
             used: AtomicBool::new(false),
             told: AtomicBool::new(false),
@@ -228,8 +231,8 @@ where
 async fn closed(connections: &Connections, entry: &Entry) {
     loop {
         let still = Duration::from_millis(connections.now().saturating_sub(entry.since.load(Ordering::Relaxed)));
-        let busy = entry.busy.load(Ordering::Relaxed) > 0;
-        let most = if busy { connections.stalled_max } else { IDLE_MAX };
+        let asked = entry.busy.load(Ordering::Relaxed) > 0 || entry.streams.load(Ordering::Relaxed) > 0;
+        let most = if asked { connections.stalled_max } else { IDLE_MAX };
         if still >= most {
             return;
         }
@@ -284,22 +287,40 @@ where
     }
 }
 
-/// A request in progress.
-struct Open {
+/// A request in progress, or a stream of them.
+pub(crate) struct Open {
     connections: Arc<Connections>,
     entry: Arc<Entry>,
     /// Its body was let go of before its end.
     unread: AtomicBool,
+    stream: AtomicBool,
 }
 
 impl Open {
     fn new(connections: &Arc<Connections>, entry: &Arc<Entry>) -> Self {
         entry.busy.fetch_add(1, Ordering::Relaxed);
         entry.used.store(true, Ordering::Relaxed);
-        let open =
-            Self { connections: Arc::clone(connections), entry: Arc::clone(entry), unread: AtomicBool::new(false) };
+        let open = Self {
+            connections: Arc::clone(connections),
+            entry: Arc::clone(entry),
+            unread: AtomicBool::new(false),
+            stream: AtomicBool::new(false),
+        };
         open.moved();
         open
+    }
+
+    /// From now on it is a stream, in progress only while one of its requests is.
+    pub(crate) fn becomes_stream(&self) {
+        if !self.stream.swap(true, Ordering::Relaxed) {
+            self.entry.streams.fetch_add(1, Ordering::Relaxed);
+            self.entry.busy.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A request of the stream, in progress until it is dropped.
+    pub(crate) fn request(&self) -> Self {
+        Self::new(&self.connections, &self.entry)
     }
 
     fn moved(&self) {
@@ -310,7 +331,8 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.moved();
-        self.entry.busy.fetch_sub(1, Ordering::Relaxed);
+        let counted = if *self.stream.get_mut() { &self.entry.streams } else { &self.entry.busy };
+        counted.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -326,6 +348,10 @@ impl Metered {
     /// What the request holds of the budget.
     pub(crate) fn lease(&self) -> &Arc<Lease> {
         &self.lease
+    }
+
+    pub(crate) fn open(&self) -> &Arc<Open> {
+        &self.open
     }
 }
 

@@ -21,7 +21,7 @@ use super::message::PREFIX_BYTES;
 use super::{ANSWER_BYTES_MAX, Answer};
 use crate::api::Api;
 use crate::api::budget::Lease;
-use crate::connections::Metered;
+use crate::connections::{Metered, Open};
 
 const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 /// Requests of one stream that are answered at once; further ones are not read.
@@ -35,7 +35,8 @@ pub(super) fn is_for<B>(request: &http::Request<B>) -> bool {
 
 pub(super) async fn answer(api: Arc<Api>, request: http::Request<Metered>) -> Answer {
     let request_bytes_max = api.limits.request_bytes_max;
-    let call = Call { api, lease: Arc::clone(request.body().lease()) };
+    let call = Call { api, lease: Arc::clone(request.body().lease()), open: Arc::clone(request.body().open()) };
+    call.open.becomes_stream();
     Grpc::new(Messages)
         .apply_max_message_size_config(Some(request_bytes_max), Some(ANSWER_BYTES_MAX))
         .streaming(call, request)
@@ -48,10 +49,11 @@ struct Asked {
     bytes: usize,
 }
 
-/// One answer, with what its request holds until it is written.
+/// One answer. Until it is written its request is in progress, and holds what it has taken.
 struct Answered {
     response: ModelStreamInferResponse,
     _lease: Lease,
+    _open: Open,
 }
 
 /// How the messages of both directions are read and written.
@@ -97,6 +99,7 @@ impl Encoder for Messages {
 struct Call {
     api: Arc<Api>,
     lease: Arc<Lease>,
+    open: Arc<Open>,
 }
 
 impl StreamingService<Asked> for Call {
@@ -105,7 +108,7 @@ impl StreamingService<Asked> for Call {
     type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<Asked>>) -> Self::Future {
-        let (api, lease) = (Arc::clone(&self.api), Arc::clone(&self.lease));
+        let (api, lease, open) = (Arc::clone(&self.api), Arc::clone(&self.lease), Arc::clone(&self.open));
         let requests = futures_util::stream::unfold(Some(request.into_inner()), |requests| async move {
             let mut requests = requests?;
             match tokio::time::timeout(IDLE_MAX, requests.message()).await {
@@ -119,10 +122,10 @@ impl StreamingService<Asked> for Call {
         let answers = requests
             .map(move |asked| {
                 let api = Arc::clone(&api);
-                let asked = asked.map(|Asked { request, bytes }| (request, lease.part(bytes)));
+                let asked = asked.map(|Asked { request, bytes }| (request, lease.part(bytes), open.request()));
                 async move {
-                    let (request, lease) = asked?;
-                    Ok(Answered { response: one(&api, request).await, _lease: lease })
+                    let (request, lease, open) = asked?;
+                    Ok(Answered { response: one(&api, request).await, _lease: lease, _open: open })
                 }
             })
             .buffered(REQUESTS_MAX);

@@ -21,8 +21,8 @@ use crate::watched::Watched;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 pub(crate) fn routes(watched: Watched, camera_series_max: usize, api: Arc<Api>) -> Router {
-    pages::routes(watched.clone(), camera_series_max)
-        .merge(cameras::routes(watched))
+    pages::routes(watched, camera_series_max)
+        .merge(cameras::routes(Arc::clone(&api)))
         .merge(v2::routes(Arc::clone(&api)))
         .merge(v1::routes(api))
         .fallback(pages::nothing)

@@ -161,7 +161,7 @@ async fn infer(
     // What is wrong with the request's head is said before its body is read.
     models::find(api.engine()?, &model, &version)?;
     let header_length = header_length(&headers)?;
-    let whole = body::read(&api, &headers, body).await?;
+    let whole = body::read(&api, api.limits.request_bytes_max, &headers, body).await?;
     let request = omma_protocol::http::decode_request(header_length, &whole)?;
     drop(whole);
     let request = ModelInferRequest { model_name: model, model_version: version, ..request };
@@ -200,9 +200,12 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
     }
 }
 
+/// Of a body that is only read to be told what to do.
+const SMALL_BYTES_MAX: usize = 64 << 10;
+
 /// A small body of JSON; an empty one is an empty object.
 async fn small<T: serde::de::DeserializeOwned>(api: &Api, headers: &HeaderMap, body: Body) -> Result<T, ApiError> {
-    let whole = body::read(api, headers, body).await?;
+    let whole = body::read(api, SMALL_BYTES_MAX, headers, body).await?;
     let text = if whole.is_empty() { &b"{}"[..] } else { &whole };
     serde_json::from_slice(text).map_err(|error| ApiError::invalid(format!("the body: {error}")))
 }

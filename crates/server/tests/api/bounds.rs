@@ -63,6 +63,21 @@ fn a_body_that_does_not_come_is_given_up_and_its_connection_too() {
 }
 
 #[test]
+fn a_change_of_a_camera_that_does_not_come_is_given_up_too() {
+    let mut options = options();
+    options.api.timeout = Duration::from_millis(300);
+    let served = Served::with(&Model::new(|_| Turn::Answer), &options);
+    let mut stream = connect(served.http());
+    let head = "PUT /v1/cameras/cam-0 HTTP/1.1\r\nHost: o\r\nConnection: close\r\nContent-Length: 18\r\n\r\n{";
+    stream.write_all(head.as_bytes()).expect("sent");
+    let late = answer(stream);
+    assert_eq!(late.status, 408, "{}", late.text());
+    let large = ask(served.http(), "PUT /v1/cameras/cam-0", &[b' '; 5000]);
+    assert_eq!(large.status, 413, "{}", large.text());
+    served.stop();
+}
+
+#[test]
 fn what_is_too_large_is_refused_before_it_is_read() {
     let served = Served::start();
     let mut stream = connect(served.http());

@@ -189,6 +189,26 @@ fn a_stream_answers_in_order_and_goes_on_after_a_bad_request() {
     served.stop();
 }
 
+#[test]
+fn streams_without_a_request_in_progress_make_room_for_whoever_comes() {
+    let options = ServerOptions { connections_max: 3, ..options() };
+    let served = Served::with(&Model::new(|_| Turn::Answer), &options);
+    runtime().block_on(async {
+        let mut open = Vec::new();
+        for number in 0..5 {
+            let mut client = client(served.grpc()).await;
+            let requests = futures_util::stream::iter([request(&[number])]).chain(futures_util::stream::pending());
+            let asked = tokio::time::timeout(Duration::from_secs(10), async {
+                let mut answers = client.model_stream_infer(requests).await.expect("a stream").into_inner();
+                answers.message().await.expect("answered").expect("one answer");
+                answers
+            });
+            open.push(asked.await.unwrap_or_else(|_| panic!("client {number} waits for those who say nothing")));
+        }
+    });
+    served.stop();
+}
+
 /// Sends messages as they are given.
 struct AsGiven;
 
