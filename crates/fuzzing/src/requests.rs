@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use omma_protocol::SharedMemory;
-use omma_protocol::http::{Body, decode_request, decode_response, encode_request, wants_binary};
+use omma_protocol::http::{Binary, Body, decode_request, decode_response, encode_request};
 use omma_server::multipart::{boundary, first_file};
 
 /// A message about a body goes back to its client, whose own texts in it are cut.
@@ -27,9 +27,7 @@ pub fn infer_body(bytes: &[u8]) {
     };
     let content: usize = request.raw_input_contents.iter().map(Bytes::len).sum();
     assert!(content <= body.len() * BYTES_PER_CHARACTER_MAX, "{content} bytes out of {}", body.len());
-    for output in request.outputs.iter().map(|output| output.name.as_str()).chain([""]) {
-        let _ = wants_binary(&request, output);
-    }
+    let _ = Binary::of(&request);
     let in_memory = |input: &omma_protocol::wire::model_infer_request::InferInputTensor| {
         SharedMemory::of(&input.parameters).map(|place| place.is_some())
     };

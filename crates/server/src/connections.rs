@@ -272,8 +272,10 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let lease = Arc::new(self.budget.lease());
         let open = Arc::new(Open::new(&self.connections, &self.entry));
-        let request =
+        let mut request =
             request.map(|body| Metered { body, ended: false, lease: Arc::clone(&lease), open: Arc::clone(&open) });
+        // For those to whom the body comes as any other.
+        request.extensions_mut().insert(Arc::clone(&lease));
         let http2 = request.version() == http::Version::HTTP_2;
         let answer = self.service.clone().call(request);
         Box::pin(async move {

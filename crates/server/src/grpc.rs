@@ -151,9 +151,9 @@ impl GrpcInferenceService for Calls {
     /// Part of the service, though its calls come by [`bulk`].
     async fn model_infer(
         &self,
-        request: Request<wire::ModelInferRequest>,
+        _: Request<wire::ModelInferRequest>,
     ) -> Result<Response<wire::ModelInferResponse>, Status> {
-        self.api.infer(request.into_inner()).await.map(Response::new).map_err(refused)
+        Err(not_done("inference in another way"))
     }
 
     type ModelStreamInferStream = tonic::codegen::BoxStream<wire::ModelStreamInferResponse>;

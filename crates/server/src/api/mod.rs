@@ -27,6 +27,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use budget::Budget;
 use error::{ApiError, Kind};
+use exchange::Room;
 use memory::Regions;
 use request::Checked;
 use statistics::Statistics;
@@ -198,13 +199,13 @@ impl Api {
         }
     }
 
-    /// Answers one inference.
+    /// Answers one inference, in the room that there is for its outputs.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn infer(&self, request: ModelInferRequest) -> Result<ModelInferResponse, ApiError> {
+    pub async fn infer(&self, request: ModelInferRequest, room: Room) -> Result<ModelInferResponse, ApiError> {
         let shared = self.engine()?;
-        let Checked { model, items, tensors, id, timeout } = request::check(self, shared, request)?;
+        let Checked { model, items, tensors, id, timeout } = request::check(self, shared, request, room)?;
         let since = Instant::now();
         let statistics = self.statistics(shared, model.number);
         let tensors = Arc::new(tensors);

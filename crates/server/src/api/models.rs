@@ -99,6 +99,13 @@ pub fn item_shape(picture: &PictureSpec) -> [usize; 3] {
     }
 }
 
+/// Bytes of an output of one item, if the model says its shape beforehand.
+#[must_use]
+pub fn output_bytes(output: &TensorInfo) -> Option<usize> {
+    let size = datatype(output.dtype).size()?;
+    output.shape.iter().skip(1).try_fold(size, |bytes, &size| bytes.checked_mul(size?))
+}
+
 fn dimension(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }

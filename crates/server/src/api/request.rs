@@ -11,7 +11,7 @@ use omma_protocol::{Datatype, SharedMemory, parameters, quoted, shape};
 
 use super::Api;
 use super::error::ApiError;
-use super::exchange::{Output, Source, Tensors, Wanted};
+use super::exchange::{Output, Room, Source, Tensors, Wanted};
 use super::models::{self, ITEMS_MAX, Served};
 
 /// The microseconds that a request may take, of its parameters.
@@ -29,8 +29,14 @@ pub struct Checked {
 }
 
 /// # Errors
-/// There is no such model, or the request does not fit it: what was found, and what is expected.
-pub fn check(api: &Api, shared: &std::sync::Arc<Shared>, request: ModelInferRequest) -> Result<Checked, ApiError> {
+/// There is no such model, or the request does not fit it: what was found, and what is expected. Or there is no room for
+/// its answer now.
+pub fn check(
+    api: &Api,
+    shared: &std::sync::Arc<Shared>,
+    request: ModelInferRequest,
+    mut room: Room,
+) -> Result<Checked, ApiError> {
     let model = models::find(shared, &request.model_name, &request.model_version)?;
     let timeout = parameters::count(&request.parameters, TIMEOUT)?.filter(|micros| *micros > 0);
     let timeout = timeout.map(|micros| Duration::from_micros(micros as u64));
@@ -64,7 +70,15 @@ pub fn check(api: &Api, shared: &std::sync::Arc<Shared>, request: ModelInferRequ
         let place = SharedMemory::of(&output.parameters)?.map(|place| api.regions.place(&place)).transpose()?;
         wanted.push(Wanted { name: name.clone(), place });
     }
-    let tensors = Tensors::new(items, model.picture().slot_bytes(), source, wanted);
+    for output in model.outputs() {
+        let goes_along = |wanted: &Wanted| wanted.name == output.name && wanted.place.is_none();
+        if (wanted.is_empty() || wanted.iter().any(goes_along))
+            && let Some(bytes) = models::output_bytes(output)
+        {
+            room.foresee(&output.name, output.dtype, bytes.saturating_mul(items))?;
+        }
+    }
+    let tensors = Tensors::new(items, model.picture().slot_bytes(), source, wanted, room);
     Ok(Checked { model, items, tensors, id: request.id, timeout })
 }
 

@@ -6,12 +6,14 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
+use omma_protocol::http::Binary;
 use omma_protocol::wire::{ModelInferRequest, ModelInferResponse};
 use prost::Message as _;
 use tonic::Status;
@@ -19,6 +21,7 @@ use tonic::Status;
 use super::message::{Message, PREFIX_BYTES};
 use super::{ANSWER_BYTES_MAX, Answer};
 use crate::api::Api;
+use crate::api::exchange::Room;
 use crate::connections::Metered;
 
 const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -30,9 +33,10 @@ pub(super) fn is_for<B>(request: &http::Request<B>) -> bool {
 }
 
 pub(super) async fn answer(api: &Api, request: http::Request<Metered>) -> Answer {
+    let room = Room::new(Arc::clone(request.body().lease()), Binary::ALL);
     let answered = async {
         let request = read(api.limits.request_bytes_max, request.into_body()).await?;
-        let response = api.infer(request).await.map_err(|error| error.status())?;
+        let response = api.infer(request, room).await.map_err(|error| error.status())?;
         write(response)
     };
     match answered.await {

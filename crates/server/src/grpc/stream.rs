@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::{Stream, StreamExt};
+use omma_protocol::http::Binary;
 use omma_protocol::parameters;
 use omma_protocol::wire::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 use prost::Message;
@@ -21,6 +22,7 @@ use super::message::PREFIX_BYTES;
 use super::{ANSWER_BYTES_MAX, Answer};
 use crate::api::Api;
 use crate::api::budget::Lease;
+use crate::api::exchange::Room;
 use crate::connections::{Metered, Open};
 
 const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
@@ -52,7 +54,7 @@ struct Asked {
 /// One answer. Until it is written its request is in progress, and holds what it has taken.
 struct Answered {
     response: ModelStreamInferResponse,
-    _lease: Lease,
+    _lease: Arc<Lease>,
     _open: Open,
 }
 
@@ -122,10 +124,12 @@ impl StreamingService<Asked> for Call {
         let answers = requests
             .map(move |asked| {
                 let api = Arc::clone(&api);
-                let asked = asked.map(|Asked { request, bytes }| (request, lease.part(bytes), open.request()));
+                let asked =
+                    asked.map(|Asked { request, bytes }| (request, Arc::new(lease.part(bytes)), open.request()));
                 async move {
                     let (request, lease, open) = asked?;
-                    Ok(Answered { response: one(&api, request).await, _lease: lease, _open: open })
+                    let room = Room::new(Arc::clone(&lease), Binary::ALL);
+                    Ok(Answered { response: one(&api, request, room).await, _lease: lease, _open: open })
                 }
             })
             .buffered(REQUESTS_MAX);
@@ -134,12 +138,12 @@ impl StreamingService<Asked> for Call {
 }
 
 /// What is wrong with one request is its answer, and the stream goes on.
-async fn one(api: &Api, request: ModelInferRequest) -> ModelStreamInferResponse {
+async fn one(api: &Api, request: ModelInferRequest, room: Room) -> ModelStreamInferResponse {
     const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
     const FINAL: &str = "triton_final_response";
     let id = request.id.clone();
     let tell_final = parameters::switch(&request.parameters, EMPTY_FINAL).ok().flatten().unwrap_or(false);
-    match api.infer(request).await {
+    match api.infer(request, room).await {
         Ok(mut response) => {
             if tell_final {
                 response.parameters.insert(FINAL.to_owned(), parameters::flag(true));

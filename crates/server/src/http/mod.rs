@@ -33,6 +33,12 @@ fn json(value: &serde_json::Value) -> Response {
     ([(header::CONTENT_TYPE, JSON)], value.to_string()).into_response()
 }
 
+/// Reads or writes text of so many bytes. What takes long takes this thread out of those that serve meanwhile.
+fn convert<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    const QUICK_BYTES_MAX: usize = 256 << 10;
+    if bytes <= QUICK_BYTES_MAX { work() } else { tokio::task::block_in_place(work) }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.kind.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -3,19 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use omma_protocol::http::Binary;
 use omma_protocol::wire::{ModelConfig, ModelInferRequest, ModelMetadataResponse};
-use omma_protocol::{Datatype, Invalid, quoted};
+use omma_protocol::{Datatype, quoted};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{JSON, body, json};
+use super::{JSON, body, convert, json};
+use crate::api::budget::Lease;
 use crate::api::error::{ApiError, Kind};
+use crate::api::exchange::Room;
 use crate::api::memory::Told;
 use crate::api::statistics::{Span, Statistics};
 use crate::api::{Api, models};
@@ -155,6 +158,7 @@ fn told(api: &Api, name: &str, version: &str) -> Answer {
 async fn infer(
     State(api): Shared,
     Path(Named { model, version }): Path<Named>,
+    Extension(lease): Extension<Arc<Lease>>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -162,18 +166,16 @@ async fn infer(
     models::find(api.engine()?, &model, &version)?;
     let header_length = header_length(&headers)?;
     let whole = body::read(&api, api.limits.request_bytes_max, &headers, body).await?;
-    let request = omma_protocol::http::decode_request(header_length, &whole)?;
+    let text_bytes = header_length.unwrap_or(whole.len());
+    let request = convert(text_bytes, || omma_protocol::http::decode_request(header_length, &whole))?;
     drop(whole);
     let request = ModelInferRequest { model_name: model, model_version: version, ..request };
-    let binary = request
-        .outputs
-        .iter()
-        .map(|output| Ok((output.name.clone(), omma_protocol::http::wants_binary(&request, &output.name)?)))
-        .collect::<Result<Vec<_>, Invalid>>()?;
-    let binary_else = omma_protocol::http::wants_binary(&request, "")?;
-    let response = api.infer(request).await?;
-    let wants = |name: &str| binary.iter().find(|(output, _)| output == name).map_or(binary_else, |(_, wants)| *wants);
-    let encoded = omma_protocol::http::encode_response(&response, wants)?;
+    let binary = Binary::of(&request)?;
+    let response = api.infer(request, Room::new(lease, binary.clone())).await?;
+    let as_text =
+        response.outputs.iter().zip(&response.raw_output_contents).filter(|(output, _)| !binary.has(&output.name));
+    let text_bytes = as_text.map(|(_, content)| content.len()).sum();
+    let encoded = convert(text_bytes, || omma_protocol::http::encode_response(&response, &binary))?;
     let (length, parts) = (encoded.header_length, encoded.parts);
     let mut answer = Response::new(Body::new(body::Parts(parts.into())));
     let headers = answer.headers_mut();

@@ -132,6 +132,52 @@ fn all_requests_together_hold_no_more_than_they_may() {
     served.stop();
 }
 
+/// 128 pictures of eight bytes, of each of which the model gives two numbers of eight.
+fn infer_many(address: SocketAddr, binary: bool) -> Answer {
+    let header = serde_json::json!({
+        "inputs": [{
+            "name": "images", "datatype": "UINT8", "shape": [128, 2, 4, 1],
+            "parameters": { "binary_data_size": 1024 },
+        }],
+        "parameters": { "binary_data_output": binary },
+    });
+    let header = header.to_string().into_bytes();
+    let head = format!("POST /v2/models/model/infer\nInference-Header-Content-Length: {}", header.len());
+    ask(address, &head, &[header, pictures(&[1; 128])].concat())
+}
+
+#[test]
+fn what_an_answer_will_take_is_taken_before_the_model_is_asked() {
+    let mut options = options();
+    // 2 KB of numbers and the request itself; not their text as JSON, which may be three times as much.
+    options.api.requests_bytes_max = 4 << 10;
+    let model = Model::new(|_| Turn::Answer);
+    let served = Served::with(&model, &options);
+    let before = model.frames();
+    let refused = infer_many(served.http(), false);
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.text().contains("all of the 4096 bytes that they may"), "{}", refused.text());
+    assert_eq!(model.frames(), before, "nothing was computed in vain");
+    for _ in 0..10 {
+        until("what the one before held is given back", || infer_many(served.http(), true).status == 200);
+    }
+    served.stop();
+}
+
+#[test]
+fn what_no_model_says_beforehand_is_taken_when_it_is_there() {
+    for (most, status) in [(2 << 10, 503), (4 << 10, 200)] {
+        let mut options = options();
+        options.api.requests_bytes_max = most;
+        let mut loaded = loaded(&Model::new(|_| Turn::Answer));
+        loaded.info.outputs[0].shape = vec![None, None];
+        let served = Served::of(loaded, &options);
+        let answer = infer_many(served.http(), true);
+        assert_eq!(answer.status, status, "{}", answer.text());
+        served.stop();
+    }
+}
+
 #[test]
 fn who_leaves_is_not_served() {
     let (served, gate) = Served::held();

@@ -51,7 +51,11 @@ impl Served {
     }
 
     fn with(model: &Arc<Model>, options: &ServerOptions) -> Self {
-        let running = Rig::new(2, Delivery::Every, loaded(model)).start().expect("starts");
+        Self::of(loaded(model), options)
+    }
+
+    fn of(loaded: LoadedModel, options: &ServerOptions) -> Self {
+        let running = Rig::new(2, Delivery::Every, loaded).start().expect("starts");
         let watched = Watched::default();
         watched.show(running.engine.shared());
         Self { server: Server::start(options, watched).expect("free ports"), running }
