@@ -5,6 +5,7 @@ mod bounds;
 mod grpc;
 mod http;
 mod memory;
+mod versions;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
