@@ -25,7 +25,7 @@ use crate::api::error::{ApiError, Kind};
 use crate::api::memory::Told;
 use crate::api::statistics::{Span, Statistics};
 use crate::api::{Api, models};
-use crate::connections::Metered;
+use crate::connections::{Change, Metered, Open};
 
 /// What answers may have beyond a request's limit: a model may give more than it takes.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
@@ -39,7 +39,8 @@ pub(crate) fn service(api: Arc<Api>) -> Timed<GrpcInferenceServiceServer<Calls>>
     Timed { inner, api, most: limits.timeout * 2 }
 }
 
-/// Ends calls that take too long, the reading of their request included.
+/// Ends calls that take too long, the reading of their request included. A change of a model, once it is read, has its own
+/// time.
 #[derive(Clone)]
 pub(crate) struct Timed<S> {
     inner: S,
@@ -64,7 +65,8 @@ where
 
     fn call(&mut self, request: http::Request<Metered>) -> Self::Future {
         let most = self.most;
-        let call: Self::Future = if bulk::is_for(&request) {
+        let open = Arc::clone(request.body().open());
+        let mut call: Self::Future = if bulk::is_for(&request) {
             let api = Arc::clone(&self.api);
             Box::pin(async move { Ok(bulk::answer(&api, request).await) })
         } else if stream::is_for(&request) {
@@ -74,8 +76,9 @@ where
             Box::pin(self.inner.call(request))
         };
         Box::pin(async move {
-            match tokio::time::timeout(most, call).await {
+            match tokio::time::timeout(most, &mut call).await {
                 Ok(answer) => answer,
+                Err(_) if open.changes() => call.await,
                 Err(_) => {
                     let text = format!("the call was not over within {} ms", most.as_millis());
                     Ok(Status::deadline_exceeded(text).into_http())
@@ -91,6 +94,10 @@ pub(crate) struct Calls {
 
 fn refused(error: ApiError) -> Status {
     error.status()
+}
+
+fn change_of<T>(request: &Request<T>) -> Option<Change> {
+    request.extensions().get::<Arc<Open>>().map(Open::change)
 }
 
 fn not_done(what: &str) -> Status {
@@ -207,6 +214,7 @@ impl GrpcInferenceService for Calls {
         &self,
         request: Request<wire::RepositoryModelLoadRequest>,
     ) -> Result<Response<wire::RepositoryModelLoadResponse>, Status> {
+        let _change = change_of(&request);
         self.api.load(&request.into_inner().model_name).await.map_err(refused)?;
         Ok(Response::new(wire::RepositoryModelLoadResponse {}))
     }
@@ -215,6 +223,7 @@ impl GrpcInferenceService for Calls {
         &self,
         request: Request<wire::RepositoryModelUnloadRequest>,
     ) -> Result<Response<wire::RepositoryModelUnloadResponse>, Status> {
+        let _change = change_of(&request);
         self.api.unload(&request.into_inner().model_name).await.map_err(refused)?;
         Ok(Response::new(wire::RepositoryModelUnloadResponse {}))
     }

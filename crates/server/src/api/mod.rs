@@ -38,6 +38,9 @@ use crate::watched::Watched;
 /// Changes of models at once; each holds a thread.
 const CHANGES_MAX: usize = 4;
 
+/// How long a caller waits for one. A model in Python may take ten minutes to load, an engine of TensorRT longer to be built.
+pub const CHANGE_MAX: Duration = Duration::from_secs(1800);
+
 /// Writes a result as JSON.
 pub type Encode = Arc<dyn Fn(&FrameResult, &mut Vec<u8>) + Send + Sync>;
 
@@ -187,7 +190,14 @@ impl Api {
             drop(place);
             changed
         });
-        match changed.await {
+        let Ok(changed) = tokio::time::timeout(CHANGE_MAX, changed).await else {
+            let message = format!(
+                "the change was not over within {} s and goes on: the index says how it ends",
+                CHANGE_MAX.as_secs()
+            );
+            return Err(ApiError::new(Kind::Late, message));
+        };
+        match changed {
             Ok(changed) => changed.map_err(|error| {
                 let kind = match &error {
                     ChangeError::UnknownModel(_) => Kind::NotFound,

@@ -22,6 +22,7 @@ use crate::api::exchange::Room;
 use crate::api::memory::Told;
 use crate::api::statistics::{Span, Statistics};
 use crate::api::{Api, models};
+use crate::connections::Open;
 
 type Shared = State<Arc<Api>>;
 type Answer = Result<Response, ApiError>;
@@ -228,12 +229,22 @@ async fn index(State(api): Shared, headers: HeaderMap, body: Body) -> Answer {
     Ok(json(&listed))
 }
 
-async fn load(State(api): Shared, Path(Named { model, .. }): Path<Named>) -> Answer {
+async fn load(
+    State(api): Shared,
+    Path(Named { model, .. }): Path<Named>,
+    Extension(open): Extension<Arc<Open>>,
+) -> Answer {
+    let _change = open.change();
     api.load(&model).await?;
     Ok(json(&json!({})))
 }
 
-async fn unload(State(api): Shared, Path(Named { model, .. }): Path<Named>) -> Answer {
+async fn unload(
+    State(api): Shared,
+    Path(Named { model, .. }): Path<Named>,
+    Extension(open): Extension<Arc<Open>>,
+) -> Answer {
+    let _change = open.change();
     api.unload(&model).await?;
     Ok(json(&json!({})))
 }

@@ -209,6 +209,27 @@ fn streams_without_a_request_in_progress_make_room_for_whoever_comes() {
     served.stop();
 }
 
+#[test]
+fn a_change_of_a_model_may_take_longer_than_a_request() {
+    let mut options = options();
+    options.api.timeout = Duration::from_millis(50);
+    let gate = Gate::default();
+    let hold = gate.clone();
+    let served = Served::with(&Model::new(move |_| Turn::Wait(hold.clone())), &options);
+    served.running.push_all(0, 0..1);
+    omma_testkit::engine_rig::until("the model is busy", || gate.waiting() == 1);
+    runtime().block_on(async {
+        let mut client = client(served.grpc()).await;
+        let unload = wire::RepositoryModelUnloadRequest { model_name: "model".to_owned(), ..Default::default() };
+        let mut unloaded = Box::pin(client.repository_model_unload(unload));
+        // Many times what a request may take.
+        assert!(tokio::time::timeout(Duration::from_secs(1), &mut unloaded).await.is_err(), "the model is busy");
+        gate.open();
+        unloaded.await.expect("unloaded");
+    });
+    served.stop();
+}
+
 /// Sends messages as they are given.
 struct AsGiven;
 
