@@ -14,7 +14,7 @@ use omma_protocol::http::{Binary, text_per_byte};
 use parking_lot::Mutex;
 
 use super::budget::Lease;
-use super::error::ApiError;
+use super::error::{ApiError, Kind};
 use super::memory::Place;
 use super::models;
 
@@ -141,7 +141,7 @@ impl Tensors {
         }
         for (at, wanted) in self.wanted.iter().enumerate() {
             let Some(view) = outputs.iter().find(|view| view.name == wanted.name) else {
-                return Err(ApiError::invalid(format!("the model gave no output `{}`", wanted.name)));
+                return Err(ApiError::new(Kind::Failed, format!("the model gave no output `{}`", wanted.name)));
             };
             self.take_one(item, at, view, wanted.place.as_ref(), taken)?;
         }
