@@ -4,6 +4,7 @@
 //! the order of its items, whatever batches those ran in, or go straight into the client's shared memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use omma_engine::infer::direct::Exchange;
@@ -87,6 +88,8 @@ pub struct Tensors {
     item_bytes: usize,
     source: Source,
     wanted: Vec<Wanted>,
+    /// An item is in a batch.
+    begun: AtomicBool,
     /// `None` once the request is answered: what comes later comes to nothing.
     taken: Mutex<Option<Taken>>,
 }
@@ -104,7 +107,7 @@ impl Tensors {
     #[must_use]
     pub fn new(items: usize, item_bytes: usize, source: Source, wanted: Vec<Wanted>, room: Room) -> Self {
         let taken = Taken { room, outputs: Vec::new(), error: None };
-        Self { items, item_bytes, source, wanted, taken: Mutex::new(Some(taken)) }
+        Self { items, item_bytes, source, wanted, begun: AtomicBool::new(false), taken: Mutex::new(Some(taken)) }
     }
 
     /// The outputs, or what was wrong with them, once; from then on nothing is taken any more.
@@ -114,6 +117,11 @@ impl Tensors {
             Some(Taken { error: Some(error), .. }) => Err(error),
             Some(Taken { outputs, .. }) => Ok(outputs),
         }
+    }
+
+    /// Whether the model, or the way into it, has begun with the request.
+    pub fn begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Where in shared memory an output was to go.
@@ -206,6 +214,7 @@ impl Tensors {
 
 impl Exchange for Tensors {
     fn fill(&self, item: usize, slot: &mut [u8]) -> Result<(), PictureError> {
+        self.begun.store(true, Ordering::Relaxed);
         if slot.len() != self.item_bytes {
             // Another version of the model has taken over since the request was looked at.
             let message = format!("an item has {} bytes, the model takes {}", self.item_bytes, slot.len());

@@ -257,12 +257,20 @@ impl Api {
     ) -> Result<Option<(Vec<Output>, FrameResult)>, ApiError> {
         let Checked { model, items, tensors, timeout } = checked;
         let exchange = Arc::clone(tensors) as Arc<dyn omma_engine::infer::direct::Exchange>;
-        let timeout = timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout).saturating_sub(since.elapsed());
-        let answered =
-            self.answer(shared, timeout, |caller| shared.ask_tensors(model.number, *items, &exchange, caller)).await;
+        let timeout = timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
+        let answered = self
+            .answer(shared, since, timeout, |caller| shared.ask_tensors(model.number, *items, &exchange, caller))
+            .await;
         // Whatever comes late comes to nothing.
         let outputs = tensors.finish();
-        let result = answered?;
+        let result = answered.map_err(|error| match error.kind {
+            Kind::Late if !tensors.begun() => {
+                let message =
+                    format!("{}: the request waited for the model all the time, try again later", error.message);
+                ApiError::new(Kind::Unavailable, message)
+            }
+            _ => error,
+        })?;
         let ran = result.served_by.version > 0;
         if ran && !model.gave(shared, *items, &result) {
             return Ok(None);
@@ -274,10 +282,11 @@ impl Api {
         }
     }
 
-    /// Asks, and waits for the answer.
+    /// Asks, and waits for the answer, which may take its time from then on.
     async fn answer(
         &self,
         shared: &Shared,
+        since: Instant,
         timeout: Duration,
         ask: impl FnOnce(Box<dyn Caller>) -> Result<(), Box<dyn Caller>>,
     ) -> Result<FrameResult, ApiError> {
@@ -290,7 +299,7 @@ impl Api {
             };
             return Err(ApiError::new(Kind::Unavailable, why));
         }
-        match tokio::time::timeout(timeout, answer).await {
+        match tokio::time::timeout(timeout.saturating_sub(since.elapsed()), answer).await {
             Ok(Ok(result)) => Ok(result),
             // Let go without an answer, which only an engine that has stopped does.
             Ok(Err(_)) => Err(ApiError::new(Kind::Unavailable, "the engine stops")),

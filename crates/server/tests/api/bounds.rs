@@ -218,6 +218,29 @@ fn an_answer_that_takes_too_long_is_given_up_by_name() {
 }
 
 #[test]
+fn a_request_whose_time_is_over_before_the_model_begins_may_be_tried_again() {
+    let (served, gate) = Served::held();
+    let address = served.http();
+    let infer = move |micros: u64| {
+        let body = serde_json::json!({
+            "inputs": [{ "name": "images", "datatype": "UINT8", "shape": [1, 2, 4, 1], "data": pictures(&[1]) }],
+            "parameters": { "timeout": micros },
+        });
+        ask(address, "POST /v2/models/model/infer", body.to_string().as_bytes())
+    };
+    let in_model = std::thread::spawn(move || infer(3_000_000));
+    until("it is in the model", || gate.waiting() == 1);
+    let waited = infer(1000);
+    assert_eq!(waited.status, 503, "{}", waited.text());
+    let expected = "no answer within 1 ms: the request waited for the model all the time, try again later";
+    assert!(waited.text().contains(expected), "{}", waited.text());
+    let late = in_model.join().expect("no panic");
+    assert_eq!(late.status, 504, "{}", late.text());
+    gate.open();
+    served.stop();
+}
+
+#[test]
 fn beyond_what_may_wait_requests_are_refused_and_not_queued() {
     let (served, gate) = Served::held();
     let address = served.http();
