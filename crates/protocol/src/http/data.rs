@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Error, SeqAccess, Visitor};
 use serde::ser::{Error as _, Serialize, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
 
+use super::json_error;
 use crate::{Datatype, Invalid, elements, quoted, shape};
 
 /// The raw contents that a list of values, flat or nested, stands for.
@@ -18,7 +19,7 @@ pub(super) fn read(datatype: Datatype, expected: usize, text: &RawValue) -> Resu
     let room = datatype.size().map_or(0, |size| expected.min(text.get().len() / 2) * size);
     let mut values = Values { datatype, expected, found: 0, content: BytesMut::with_capacity(room) };
     let mut json = serde_json::Deserializer::from_str(text.get());
-    (&mut values).deserialize(&mut json).map_err(|error| Invalid::new(format!("data: {error}")))?;
+    (&mut values).deserialize(&mut json).map_err(|error| Invalid::new(format!("data: {}", json_error(&error))))?;
     if values.found < expected {
         return Err(Invalid::new(format!("data: {} value(s), expected {expected}", values.found)));
     }

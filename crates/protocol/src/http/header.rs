@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::json_error;
 use crate::parameters::Parameters;
 use crate::wire::InferParameter;
 use crate::wire::infer_parameter::ParameterChoice;
@@ -85,7 +86,7 @@ struct Response<'a> {
 impl<'a> Header<'a> {
     /// `tensors` says which: `inputs` of a request, `outputs` of a response.
     pub(super) fn parse(text: &'a [u8], tensors: &str) -> Result<Self, Invalid> {
-        let wrong = |error: serde_json::Error| Invalid::new(format!("the JSON header: {error}"));
+        let wrong = |error: serde_json::Error| Invalid::new(format!("the JSON header: {}", json_error(&error)));
         if tensors == "inputs" {
             let Request { id, parameters, inputs, outputs } = serde_json::from_slice(text).map_err(wrong)?;
             return Ok(Self { id, parameters, tensors: inputs, outputs, ..Self::default() });

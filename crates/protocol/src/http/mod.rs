@@ -263,6 +263,18 @@ pub fn decode_error(body: &[u8]) -> String {
     }
 }
 
+/// What is wrong with a text, which the library may quote as long as it is: cut in its middle, for the place is at its end.
+fn json_error(error: &serde_json::Error) -> String {
+    const SHOWN: usize = 120;
+    let text = error.to_string();
+    let chars = text.chars().count();
+    if chars <= 2 * SHOWN {
+        return text;
+    }
+    let (start, end) = (text.chars().take(SHOWN), text.chars().skip(chars - SHOWN));
+    start.chain("...".chars()).chain(end).collect()
+}
+
 fn datatype(name: &str) -> Result<Datatype, Invalid> {
     Datatype::parse(name).ok_or_else(|| Invalid::new(format!("datatype {}, expected one such as FP32", quoted(name))))
 }

@@ -188,6 +188,18 @@ fn values_that_json_has_not_are_refused_by_name() {
 }
 
 #[test]
+fn a_long_text_in_the_wrong_place_is_not_said_again_in_full() {
+    let body = format!(r#"{{"inputs":"{}"}}"#, "ü".repeat(1_000_000));
+    for error in [
+        decode_request(None, &body.clone().into()).expect_err("no list"),
+        decode_metadata(body.as_bytes()).expect_err("no list"),
+    ] {
+        assert!(error.0.chars().count() < 600, "{} characters", error.0.chars().count());
+        assert!(error.0.contains("invalid type: string \"üü") && error.0.contains("at line 1 column"), "{error}");
+    }
+}
+
+#[test]
 fn errors_are_read_even_if_they_are_none() {
     assert_eq!(decode_error(&encode_error("no \"such\" model")), "no \"such\" model");
     assert_eq!(decode_error(b"<html>"), "\"<html>\"");
