@@ -26,7 +26,7 @@ pub use models::{guess, onnx};
 pub use outputs::outputs;
 pub use pictures::{jpeg, png, raw};
 pub use redis::{redis_answer, redis_message};
-pub use requests::{form_file, infer_body};
+pub use requests::{form_file, infer_body, infer_message, model_description};
 pub use rings::ring_header;
 pub use streams::{mjpeg_file, multipart};
 
@@ -43,7 +43,7 @@ pub struct Target {
 }
 
 /// All of them, by name.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 22] = [
     Target {
         name: "challenge",
         law: "an answer is one header line whose quotes are closed; a nonce's uses are counted",
@@ -81,6 +81,12 @@ pub const TARGETS: [Target; 20] = [
         seeds: requests::infer_body_seeds,
     },
     Target {
+        name: "infer_message",
+        law: "pieces change nothing; contents are no more than the message",
+        check: infer_message,
+        seeds: requests::infer_message_seeds,
+    },
+    Target {
         name: "jpeg",
         law: "a slot is written completely or the frame fails by name; both libraries see one size; the next picture is unharmed",
         check: jpeg,
@@ -97,6 +103,12 @@ pub const TARGETS: [Target; 20] = [
         law: "each byte is given out once; pictures are whole; memory is bounded; pieces change nothing",
         check: mjpeg_file,
         seeds: streams::mjpeg_file_seeds,
+    },
+    Target {
+        name: "model_description",
+        law: "names and shapes are no more than the body can say; what is wrong is told in a line",
+        check: model_description,
+        seeds: requests::model_description_seeds,
     },
     Target {
         name: "multipart",

@@ -1,9 +1,16 @@
-//! What clients of the direct API send: bodies of inference by HTTP, forms with a picture in them.
+//! What clients of the direct API send: bodies of inference by HTTP and messages of it by gRPC, forms with a picture in
+//! them. What a server says of a model by HTTP.
 
 use bytes::Bytes;
 use omma_protocol::SharedMemory;
-use omma_protocol::http::{Body, decode_request, decode_response, encode_request, wants_binary};
+use omma_protocol::http::{
+    Binary, Body, decode_config, decode_metadata, decode_request, decode_response, encode_request,
+};
+use omma_protocol::wire::ModelInferRequest;
+use omma_server::message::Message;
 use omma_server::multipart::{boundary, first_file};
+
+use crate::input::Input;
 
 /// A message about a body goes back to its client, whose own texts in it are cut.
 const MESSAGE_CHARS_MAX: usize = 2000;
@@ -27,9 +34,7 @@ pub fn infer_body(bytes: &[u8]) {
     };
     let content: usize = request.raw_input_contents.iter().map(Bytes::len).sum();
     assert!(content <= body.len() * BYTES_PER_CHARACTER_MAX, "{content} bytes out of {}", body.len());
-    for output in request.outputs.iter().map(|output| output.name.as_str()).chain([""]) {
-        let _ = wants_binary(&request, output);
-    }
+    let _ = Binary::of(&request);
     let in_memory = |input: &omma_protocol::wire::model_infer_request::InferInputTensor| {
         SharedMemory::of(&input.parameters).map(|place| place.is_some())
     };
@@ -42,6 +47,64 @@ pub fn infer_body(bytes: &[u8]) {
     assert_eq!(again.inputs.len(), request.inputs.len());
     for (again, input) in again.inputs.iter().zip(&request.inputs) {
         assert_eq!((&again.name, &again.datatype, &again.shape), (&input.name, &input.datatype, &input.shape));
+    }
+}
+
+/// A message of inference by gRPC behind the sizes of the pieces that it comes in, and whether its prefix is left to say
+/// its length.
+pub fn infer_message(bytes: &[u8]) {
+    const BYTES_MAX: usize = 1 << 20;
+    let mut input = Input::new(bytes);
+    let sizes = [input.byte(), input.byte(), input.byte()].map(|size| (usize::from(size) * 64).max(1));
+    let honest = input.flag();
+    let mut whole = input.rest().to_vec();
+    if honest {
+        let length = u32::try_from(whole.len()).expect("no input is so large").to_be_bytes();
+        whole.splice(..0, [0].into_iter().chain(length));
+    }
+    let whole = Bytes::from(whole);
+    let gathered = |sizes: &[usize]| -> Result<ModelInferRequest, String> {
+        let (mut message, mut rest) = (Message::new(BYTES_MAX), whole.clone());
+        let mut sizes = sizes.iter().cycle();
+        while !rest.is_empty() {
+            let size = sizes.next().map_or(usize::MAX, |&size| size).min(rest.len());
+            message.add(rest.split_to(size)).map_err(|status| status.message().to_owned())?;
+        }
+        message.finish().map_err(|status| status.message().to_owned())
+    };
+    let (at_once, in_pieces) = (gathered(&[usize::MAX]), gathered(&sizes));
+    match &at_once {
+        Ok(request) => {
+            let content: usize = request.raw_input_contents.iter().map(Bytes::len).sum();
+            assert!(content <= whole.len(), "{content} bytes out of {}", whole.len());
+        }
+        Err(message) => assert!(!message.is_empty() && message.chars().count() <= MESSAGE_CHARS_MAX, "{message}"),
+    }
+    // Bit patterns that are no numbers are not equal to themselves.
+    assert_eq!(format!("{at_once:?}"), format!("{in_pieces:?}"), "pieces of {sizes:?}");
+}
+
+/// A model's metadata or configuration, as a server's body.
+pub fn model_description(body: &[u8]) {
+    let said = |message: &str| {
+        assert!(!message.is_empty() && message.chars().count() <= MESSAGE_CHARS_MAX, "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    };
+    match decode_metadata(body) {
+        Ok(metadata) => {
+            let tensors = metadata.inputs.iter().chain(&metadata.outputs);
+            let texts =
+                tensors.map(|tensor| tensor.name.len() + tensor.datatype.len() + tensor.shape.len()).sum::<usize>();
+            assert!(metadata.name.len() + texts <= body.len(), "{texts} out of {}", body.len());
+        }
+        Err(invalid) => said(&invalid.0),
+    }
+    match decode_config(body) {
+        Ok(config) => {
+            assert!(config.name.len() + config.platform.len() + config.backend.len() <= body.len());
+            assert!(config.instance_group.len() <= body.len());
+        }
+        Err(invalid) => said(&invalid.0),
     }
 }
 
@@ -75,6 +138,33 @@ pub(crate) fn infer_body_seeds() -> Vec<Vec<u8>> {
     let length = TENSOR.len() as u16;
     let binary = [&length.to_be_bytes(), TENSOR, &7_i64.to_le_bytes()].concat();
     vec![plain(JSON), binary, plain(MEMORY), plain(TEXTS), plain(ANSWER)]
+}
+
+pub(crate) fn infer_message_seeds() -> Vec<Vec<u8>> {
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let length = content.len();
+        [&[number << 3 | 2, (length & 0x7F) as u8 | 0x80, (length >> 7) as u8], content].concat()
+    }
+    let input = [field(1, b"images"), field(2, b"UINT8"), field(3, &[1, 2, 4])].concat();
+    let raw = |bytes| [field(1, b"model"), field(3, b"7"), field(5, &input), field(7, &vec![1; bytes])].concat();
+    let typed = [field(1, b"model"), field(5, &[input.clone(), field(5, &field(4, &[1, 2, 3]))].concat())].concat();
+    let head = |honest| vec![1, 0, 80, honest];
+    let dishonest = [&[0, 0, 0, 1, 0], &raw(8)[..]].concat();
+    vec![
+        [head(1), raw(8)].concat(),
+        [head(1), raw(6000)].concat(),
+        [head(1), typed].concat(),
+        [head(0), dishonest].concat(),
+        [head(0), vec![1, 0, 0, 0, 0]].concat(),
+    ]
+}
+
+pub(crate) fn model_description_seeds() -> Vec<Vec<u8>> {
+    const METADATA: &str = r#"{"name":"m","versions":["1"],"platform":"python","inputs":[{"name":"images","datatype":"UINT8","shape":[-1,3,16,24]}],"outputs":[{"name":"output","datatype":"FP32","shape":[-1,4]}]}"#;
+    const CONFIG: &str = r#"{"name":"m","platform":"","backend":"python","max_batch_size":8,"instance_group":[{"name":"m_0","kind":"KIND_CPU","count":2}],"dynamic_batching":{},"model_transaction_policy":{"decoupled":true}}"#;
+    const SEQUENCES: &str = r#"{"sequence_batching":{},"ensemble_scheduling":{"step":[]}}"#;
+    let long = format!(r#"{{"name":"m","max_batch_size":"{}","inputs":"{0}"}}"#, "8\\n".repeat(1000));
+    [METADATA, CONFIG, SEQUENCES, &long].map(|text| text.as_bytes().to_vec()).to_vec()
 }
 
 pub(crate) fn form_file_seeds() -> Vec<Vec<u8>> {

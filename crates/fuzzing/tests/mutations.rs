@@ -114,7 +114,7 @@ macro_rules! targets {
     };
 }
 
-targets! { challenge configuration form_file guess http_head infer_body jpeg labels mjpeg_file multipart onnx outputs png raw redis_answer redis_message ring_header server_outputs url worker_answer }
+targets! { challenge configuration form_file guess http_head infer_body infer_message jpeg labels mjpeg_file model_description multipart onnx outputs png raw redis_answer redis_message ring_header server_outputs url worker_answer }
 
 /// The folder `fuzz/` is a workspace of its own, which the ordinary build never compiles.
 #[test]

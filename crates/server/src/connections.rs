@@ -1,8 +1,8 @@
 //! Connections with limits: so many at once, each served or soon closed.
 //!
-//! A connection without a request in progress is idle. Idle ones are closed after a while; and once all places are taken,
+//! A connection without a request in progress is idle, also if a stream is open on it. Idle ones are closed after a while; and once all places are taken,
 //! the one that has been idle longest makes room for whoever comes, so that clients who say nothing, or say it slowly,
-//! keep nobody out. A request in progress is bounded by its own time and by the bytes that all requests may hold; one
+//! keep nobody out. A change of a model takes as long as that takes. Every other request in progress is bounded by its own time and by the bytes that all requests may hold; one
 //! whose client does not take the answer is ended with its connection once nothing has moved for a while.
 
 use std::future::Future;
@@ -64,6 +64,10 @@ pub(crate) struct Connections {
 struct Entry {
     /// Requests in progress.
     busy: AtomicUsize,
+    /// Open calls of many requests: each of these counts as one in progress, the call itself does not.
+    streams: AtomicUsize,
+    /// Changes of models in progress, during which nothing moves.
+    changes: AtomicUsize,
     /// Milliseconds after the listener's begin at which something moved last: the connection came, a request began or
     /// ended, a part of it came or a part of its answer went.
     since: AtomicU64,
@@ -114,6 +118,8 @@ impl Connections {
     fn enter(&self) -> Arc<Entry> {
         let entry = Arc::new(Entry {
             busy: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            changes: AtomicUsize::new(0),
             since: AtomicU64::new(self.now()),
             used: AtomicBool::new(false),
             told: AtomicBool::new(false),
@@ -228,13 +234,14 @@ where
 async fn closed(connections: &Connections, entry: &Entry) {
     loop {
         let still = Duration::from_millis(connections.now().saturating_sub(entry.since.load(Ordering::Relaxed)));
-        let busy = entry.busy.load(Ordering::Relaxed) > 0;
-        let most = if busy { connections.stalled_max } else { IDLE_MAX };
-        if still >= most {
+        let asked = entry.busy.load(Ordering::Relaxed) > 0 || entry.streams.load(Ordering::Relaxed) > 0;
+        let most = if asked { connections.stalled_max } else { IDLE_MAX };
+        let changes = entry.changes.load(Ordering::Relaxed) > 0;
+        if still >= most && !changes {
             return;
         }
         // An idle one that becomes busy, or the reverse, is looked at again when the shorter of the two is over.
-        let wait = (most - still).min(IDLE_MAX);
+        let wait = if changes { IDLE_MAX } else { (most - still).min(IDLE_MAX) };
         tokio::select! {
             () = entry.close.notified() => {
                 if entry.busy.load(Ordering::Relaxed) == 0 {
@@ -271,7 +278,9 @@ where
         let open = Arc::new(Open::new(&self.connections, &self.entry));
         let mut request =
             request.map(|body| Metered { body, ended: false, lease: Arc::clone(&lease), open: Arc::clone(&open) });
+        // For those to whom the body comes as any other.
         request.extensions_mut().insert(Arc::clone(&lease));
+        request.extensions_mut().insert(Arc::clone(&open));
         let http2 = request.version() == http::Version::HTTP_2;
         let answer = self.service.clone().call(request);
         Box::pin(async move {
@@ -285,22 +294,53 @@ where
     }
 }
 
-/// A request in progress.
-struct Open {
+/// A request in progress, or a stream of them.
+pub(crate) struct Open {
     connections: Arc<Connections>,
     entry: Arc<Entry>,
     /// Its body was let go of before its end.
     unread: AtomicBool,
+    stream: AtomicBool,
+    changes: AtomicBool,
 }
 
 impl Open {
     fn new(connections: &Arc<Connections>, entry: &Arc<Entry>) -> Self {
         entry.busy.fetch_add(1, Ordering::Relaxed);
         entry.used.store(true, Ordering::Relaxed);
-        let open =
-            Self { connections: Arc::clone(connections), entry: Arc::clone(entry), unread: AtomicBool::new(false) };
+        let open = Self {
+            connections: Arc::clone(connections),
+            entry: Arc::clone(entry),
+            unread: AtomicBool::new(false),
+            stream: AtomicBool::new(false),
+            changes: AtomicBool::new(false),
+        };
         open.moved();
         open
+    }
+
+    /// From now on it is a stream, in progress only while one of its requests is.
+    pub(crate) fn becomes_stream(&self) {
+        if !self.stream.swap(true, Ordering::Relaxed) {
+            self.entry.streams.fetch_add(1, Ordering::Relaxed);
+            self.entry.busy.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// It changes a model from now on: until what is returned is dropped, the times of requests are not its own.
+    pub(crate) fn change(self: &Arc<Self>) -> Change {
+        self.changes.store(true, Ordering::Relaxed);
+        self.entry.changes.fetch_add(1, Ordering::Relaxed);
+        Change(Arc::clone(self))
+    }
+
+    pub(crate) fn changes(&self) -> bool {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// A request of the stream, in progress until it is dropped.
+    pub(crate) fn request(&self) -> Self {
+        Self::new(&self.connections, &self.entry)
     }
 
     fn moved(&self) {
@@ -311,7 +351,19 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.moved();
-        self.entry.busy.fetch_sub(1, Ordering::Relaxed);
+        let counted = if *self.stream.get_mut() { &self.entry.streams } else { &self.entry.busy };
+        counted.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A change of a model in progress; whoever makes it bounds its time.
+pub(crate) struct Change(Arc<Open>);
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        self.0.moved();
+        self.0.changes.store(false, Ordering::Relaxed);
+        self.0.entry.changes.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -321,6 +373,17 @@ pub(crate) struct Metered {
     ended: bool,
     lease: Arc<Lease>,
     open: Arc<Open>,
+}
+
+impl Metered {
+    /// What the request holds of the budget.
+    pub(crate) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
+
+    pub(crate) fn open(&self) -> &Arc<Open> {
+        &self.open
+    }
 }
 
 impl Drop for Metered {
@@ -390,5 +453,44 @@ impl<B: Body> Body for Held<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More than nothing may move in a test's connection, and much less than a test may take.
+    const A_WHILE: Duration = Duration::from_millis(200);
+
+    async fn closes(connections: &Connections, entry: &Entry) -> bool {
+        tokio::time::timeout(A_WHILE, closed(connections, entry)).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_change_of_a_model_is_waited_for_and_another_request_that_does_not_move_is_not() {
+        let connections = Connections::new(1, A_WHILE / 4);
+        let entry = connections.enter();
+        let open = Arc::new(Open::new(&connections, &entry));
+        let change = open.change();
+        assert!(!closes(&connections, &entry).await);
+        drop(change);
+        assert!(closes(&connections, &entry).await);
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_idle_but_while_one_of_its_requests_is_in_progress() {
+        let connections = Connections::new(1, Duration::from_secs(600));
+        let entry = connections.enter();
+        let open = Open::new(&connections, &entry);
+        open.becomes_stream();
+        let request = open.request();
+        entry.close.notify_one();
+        assert!(!closes(&connections, &entry).await);
+        drop(request);
+        entry.close.notify_one();
+        assert!(closes(&connections, &entry).await);
+        drop(open);
+        assert_eq!((entry.busy.load(Ordering::Relaxed), entry.streams.load(Ordering::Relaxed)), (0, 0));
     }
 }

@@ -1,10 +1,13 @@
 //! The gRPC service: each call is the API's, in the messages of the protocol.
 //!
-//! Inference, whose messages are large, goes a shorter way ([`bulk`]).
+//! Inference, whose messages are large, goes a shorter way ([`bulk`]), and a stream of it one that counts each of its
+//! requests ([`stream`]).
 //!
 //! A call that is cancelled, or whose connection closes, drops its future, and with it the request in the engine.
 
 mod bulk;
+pub mod message;
+pub(crate) mod stream;
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -13,27 +16,19 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use omma_protocol::wire;
 use omma_protocol::wire::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
-use omma_protocol::{parameters, wire};
-use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 use tower_service::Service;
 
-use crate::api::budget::Lease;
 use crate::api::error::{ApiError, Kind};
 use crate::api::memory::Told;
 use crate::api::statistics::{Span, Statistics};
 use crate::api::{Api, models};
-use crate::connections::Metered;
+use crate::connections::{Change, Metered, Open};
 
-/// Requests of one stream that are answered at once; further ones are not read.
-const STREAM_REQUESTS_MAX: usize = 64;
 /// What answers may have beyond a request's limit: a model may give more than it takes.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
-/// A stream that says nothing for so long is ended.
-pub(crate) const STREAM_IDLE_MAX: Duration = Duration::from_secs(600);
-
 /// The service, for the listener.
 pub(crate) fn service(api: Arc<Api>) -> Timed<GrpcInferenceServiceServer<Calls>> {
     let limits = api.limits;
@@ -44,7 +39,8 @@ pub(crate) fn service(api: Arc<Api>) -> Timed<GrpcInferenceServiceServer<Calls>>
     Timed { inner, api, most: limits.timeout * 2 }
 }
 
-/// Ends calls that take too long, the reading of their request included.
+/// Ends calls that take too long, the reading of their request included. A change of a model, once it is read, has its own
+/// time.
 #[derive(Clone)]
 pub(crate) struct Timed<S> {
     inner: S,
@@ -69,15 +65,20 @@ where
 
     fn call(&mut self, request: http::Request<Metered>) -> Self::Future {
         let most = self.most;
-        let call: Self::Future = if bulk::is_for(&request) {
+        let open = Arc::clone(request.body().open());
+        let mut call: Self::Future = if bulk::is_for(&request) {
             let api = Arc::clone(&self.api);
             Box::pin(async move { Ok(bulk::answer(&api, request).await) })
+        } else if stream::is_for(&request) {
+            let api = Arc::clone(&self.api);
+            Box::pin(async move { Ok(stream::answer(api, request).await) })
         } else {
             Box::pin(self.inner.call(request))
         };
         Box::pin(async move {
-            match tokio::time::timeout(most, call).await {
+            match tokio::time::timeout(most, &mut call).await {
                 Ok(answer) => answer,
+                Err(_) if open.changes() => call.await,
                 Err(_) => {
                     let text = format!("the call was not over within {} ms", most.as_millis());
                     Ok(Status::deadline_exceeded(text).into_http())
@@ -95,11 +96,13 @@ fn refused(error: ApiError) -> Status {
     error.status()
 }
 
+fn change_of<T>(request: &Request<T>) -> Option<Change> {
+    request.extensions().get::<Arc<Open>>().map(Open::change)
+}
+
 fn not_done(what: &str) -> Status {
     Status::unimplemented(format!("{what} is not done here"))
 }
-
-type Answers = Pin<Box<dyn Stream<Item = Result<wire::ModelStreamInferResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl GrpcInferenceService for Calls {
@@ -155,36 +158,19 @@ impl GrpcInferenceService for Calls {
     /// Part of the service, though its calls come by [`bulk`].
     async fn model_infer(
         &self,
-        request: Request<wire::ModelInferRequest>,
+        _: Request<wire::ModelInferRequest>,
     ) -> Result<Response<wire::ModelInferResponse>, Status> {
-        self.api.infer(request.into_inner()).await.map(Response::new).map_err(refused)
+        Err(not_done("inference in another way"))
     }
 
-    type ModelStreamInferStream = Answers;
+    type ModelStreamInferStream = tonic::codegen::BoxStream<wire::ModelStreamInferResponse>;
 
+    /// Part of the service too, though its calls come by [`stream`].
     async fn model_stream_infer(
         &self,
-        request: Request<Streaming<wire::ModelInferRequest>>,
-    ) -> Result<Response<Answers>, Status> {
-        let lease = request.extensions().get::<Arc<Lease>>().cloned();
-        let api = Arc::clone(&self.api);
-        let requests = futures_util::stream::unfold(Some(request.into_inner()), |requests| async move {
-            let mut requests = requests?;
-            match tokio::time::timeout(STREAM_IDLE_MAX, requests.message()).await {
-                Ok(Ok(Some(request))) => Some((Ok(request), Some(requests))),
-                Ok(Ok(None)) => None,
-                Ok(Err(status)) => Some((Err(status), None)),
-                Err(_) => Some((Err(Status::deadline_exceeded("the stream has said nothing for too long")), None)),
-            }
-        });
-        // In the order of the requests, as clients that do not look at ids expect.
-        let answers = requests
-            .map(move |request| {
-                let (api, lease) = (Arc::clone(&api), lease.clone());
-                async move { one_of_stream(&api, request?, lease.as_deref()).await }
-            })
-            .buffered(STREAM_REQUESTS_MAX);
-        Ok(Response::new(Box::pin(answers)))
+        _: Request<Streaming<wire::ModelInferRequest>>,
+    ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
+        Err(not_done("a stream in another way"))
     }
 
     async fn model_config(
@@ -228,6 +214,7 @@ impl GrpcInferenceService for Calls {
         &self,
         request: Request<wire::RepositoryModelLoadRequest>,
     ) -> Result<Response<wire::RepositoryModelLoadResponse>, Status> {
+        let _change = change_of(&request);
         self.api.load(&request.into_inner().model_name).await.map_err(refused)?;
         Ok(Response::new(wire::RepositoryModelLoadResponse {}))
     }
@@ -236,6 +223,7 @@ impl GrpcInferenceService for Calls {
         &self,
         request: Request<wire::RepositoryModelUnloadRequest>,
     ) -> Result<Response<wire::RepositoryModelUnloadResponse>, Status> {
+        let _change = change_of(&request);
         self.api.unload(&request.into_inner().model_name).await.map_err(refused)?;
         Ok(Response::new(wire::RepositoryModelUnloadResponse {}))
     }
@@ -305,35 +293,6 @@ impl GrpcInferenceService for Calls {
     ) -> Result<Response<wire::LogSettingsResponse>, Status> {
         Err(not_done("a log of requests"))
     }
-}
-
-/// One request of a stream; what is wrong with it is its answer, the stream goes on.
-async fn one_of_stream(
-    api: &Api,
-    request: wire::ModelInferRequest,
-    lease: Option<&Lease>,
-) -> Result<wire::ModelStreamInferResponse, Status> {
-    const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
-    const FINAL: &str = "triton_final_response";
-    let bytes = request.encoded_len();
-    let id = request.id.clone();
-    let tell_final = parameters::switch(&request.parameters, EMPTY_FINAL).ok().flatten().unwrap_or(false);
-    let answer = api.infer(request).await;
-    if let Some(lease) = lease {
-        lease.give_back(bytes);
-    }
-    Ok(match answer {
-        Ok(mut response) => {
-            if tell_final {
-                response.parameters.insert(FINAL.to_owned(), parameters::flag(true));
-            }
-            wire::ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) }
-        }
-        Err(error) => wire::ModelStreamInferResponse {
-            error_message: error.message,
-            infer_response: Some(wire::ModelInferResponse { id, ..wire::ModelInferResponse::default() }),
-        },
-    })
 }
 
 fn statistics(told: &crate::api::Told<'_>) -> wire::ModelStatistics {

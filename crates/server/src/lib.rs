@@ -26,6 +26,7 @@ use omma_engine::threads::{Begin, Role};
 
 pub use api::{Api, ApiLimits, Encode};
 pub use connections::IDLE_MAX;
+pub use grpc::message;
 pub use http::multipart;
 pub use watched::Watched;
 
@@ -138,7 +139,7 @@ impl Server {
             runtime.spawn(connections::serve(listener, protocol, connections, budget, routes));
         }
         if let Some((listener, _)) = grpc {
-            let stalled_max = options.api.timeout * 2 + grpc::STREAM_IDLE_MAX;
+            let stalled_max = options.api.timeout * 2 + grpc::stream::IDLE_MAX;
             let connections = connections::Connections::new(options.connections_max, stalled_max);
             let budget = Arc::clone(&api.budget);
             let protocol = connections::Protocol::Http2;

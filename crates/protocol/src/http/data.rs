@@ -4,19 +4,22 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::{DeserializeSeed, Error, SeqAccess, Visitor};
-use serde_json::Value;
+use serde::ser::{Error as _, Serialize, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
 
-use crate::{Datatype, Invalid, elements, shape};
+use super::json_error;
+use crate::{Datatype, Invalid, elements, quoted, shape};
 
 /// The raw contents that a list of values, flat or nested, stands for.
 pub(super) fn read(datatype: Datatype, expected: usize, text: &RawValue) -> Result<Bytes, Invalid> {
     if matches!(datatype, Datatype::Fp16 | Datatype::Bf16) {
         return Err(Invalid::new(format!("{} as JSON values, expected as a binary tensor", datatype.name())));
     }
-    let mut values = Values { datatype, expected, found: 0, content: BytesMut::new() };
+    // As many as are expected, but no more than the text has room for: each takes a character, and a comma or bracket.
+    let room = datatype.size().map_or(0, |size| expected.min(text.get().len() / 2) * size);
+    let mut values = Values { datatype, expected, found: 0, content: BytesMut::with_capacity(room) };
     let mut json = serde_json::Deserializer::from_str(text.get());
-    (&mut values).deserialize(&mut json).map_err(|error| Invalid::new(format!("data: {error}")))?;
+    (&mut values).deserialize(&mut json).map_err(|error| Invalid::new(format!("data: {}", json_error(&error))))?;
     if values.found < expected {
         return Err(Invalid::new(format!("data: {} value(s), expected {expected}", values.found)));
     }
@@ -132,46 +135,105 @@ impl<'de> Visitor<'de> for &mut Values {
     }
 }
 
-/// The values of raw contents as a flat list.
-pub(super) fn write(datatype: Datatype, dimensions: &[i64], content: &Bytes) -> Result<Value, Invalid> {
-    let count = shape::elements(dimensions)?;
-    if let Some(size) = datatype.size()
-        && count.checked_mul(size) != Some(content.len())
-    {
-        return Err(Invalid::new(format!("{} bytes do not fill shape {dimensions:?}", content.len())));
+/// The most characters of JSON that a byte of raw contents comes to.
+#[must_use]
+pub const fn text_per_byte(datatype: Datatype) -> usize {
+    match datatype {
+        // `-2147483648,` and the like.
+        Datatype::Uint16 | Datatype::Uint32 | Datatype::Uint64 | Datatype::Int32 | Datatype::Int64 => 3,
+        // `255,`, `-32768,`, and 24 characters for a double.
+        Datatype::Uint8 | Datatype::Int16 | Datatype::Fp64 => 4,
+        // `-128,`, and 16 characters for a float.
+        Datatype::Int8 | Datatype::Fp32 => 5,
+        // `false,`, and `\u0000` in a text.
+        Datatype::Bool | Datatype::Bytes => 6,
+        // They are not written.
+        Datatype::Fp16 | Datatype::Bf16 => 0,
     }
-    macro_rules! list {
-        ($type:ty) => {
-            content
-                .chunks_exact(size_of::<$type>())
-                .map(|chunk| Value::from(<$type>::from_le_bytes(chunk.try_into().unwrap_or_default())))
-                .collect()
-        };
-    }
-    let values: Vec<Value> = match datatype {
-        Datatype::Bool => content.iter().map(|&value| Value::from(value != 0)).collect(),
-        Datatype::Uint8 => list!(u8),
-        Datatype::Uint16 => list!(u16),
-        Datatype::Uint32 => list!(u32),
-        Datatype::Uint64 => list!(u64),
-        Datatype::Int8 => list!(i8),
-        Datatype::Int16 => list!(i16),
-        Datatype::Int32 => list!(i32),
-        Datatype::Int64 => list!(i64),
-        Datatype::Fp32 => list!(f32),
-        Datatype::Fp64 => list!(f64),
-        Datatype::Fp16 | Datatype::Bf16 => {
+}
+
+/// The values of raw contents, written as a flat list one after the other: beside the text nothing is built.
+pub(super) struct Written<'a> {
+    /// Of the tensor, for messages.
+    name: &'a str,
+    datatype: Datatype,
+    count: usize,
+    content: &'a Bytes,
+}
+
+impl<'a> Written<'a> {
+    pub(super) fn new(
+        name: &'a str,
+        datatype: Datatype,
+        dimensions: &[i64],
+        content: &'a Bytes,
+    ) -> Result<Self, Invalid> {
+        let count = shape::elements(dimensions)?;
+        if let Some(size) = datatype.size()
+            && count.checked_mul(size) != Some(content.len())
+        {
+            return Err(Invalid::new(format!("{} bytes do not fill shape {dimensions:?}", content.len())));
+        }
+        if matches!(datatype, Datatype::Fp16 | Datatype::Bf16) {
             return Err(Invalid::new(format!("{} as JSON values: ask for it as a binary tensor", datatype.name())));
         }
-        Datatype::Bytes => elements::split(content.clone(), count)?
-            .iter()
-            .map(|element| std::str::from_utf8(element).map(Value::from))
-            .collect::<Result<_, _>>()
-            .map_err(|_| Invalid::new("an element is no UTF-8 text: ask for it as a binary tensor"))?,
-    };
-    // JSON has no word for them, and null is none of a float's values.
-    if values.iter().any(Value::is_null) {
-        return Err(Invalid::new("a value is not finite: ask for it as a binary tensor"));
+        Ok(Self { name, datatype, count, content })
     }
-    Ok(values.into())
+
+    /// Characters that it takes at most.
+    pub(super) fn text_max(&self) -> usize {
+        self.content.len() * text_per_byte(self.datatype) + "[]".len()
+    }
+
+    fn unfit<E: serde::ser::Error>(&self, what: &str) -> E {
+        E::custom(format!("output {}: {what}: ask for it as a binary tensor", quoted(self.name)))
+    }
+}
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.count))?;
+        macro_rules! write {
+            ($type:ty) => {
+                write!($type, |_| true)
+            };
+            ($type:ty, $fits:expr) => {
+                for chunk in self.content.chunks_exact(size_of::<$type>()) {
+                    let value = <$type>::from_le_bytes(chunk.try_into().map_err(S::Error::custom)?);
+                    let fits: fn($type) -> bool = $fits;
+                    if !fits(value) {
+                        // JSON has no word for them, and null is none of a float's values.
+                        return Err(self.unfit("a value is not finite"));
+                    }
+                    list.serialize_element(&value)?;
+                }
+            };
+        }
+        match self.datatype {
+            Datatype::Bool => {
+                for &value in self.content {
+                    list.serialize_element(&(value != 0))?;
+                }
+            }
+            Datatype::Uint8 => write!(u8),
+            Datatype::Uint16 => write!(u16),
+            Datatype::Uint32 => write!(u32),
+            Datatype::Uint64 => write!(u64),
+            Datatype::Int8 => write!(i8),
+            Datatype::Int16 => write!(i16),
+            Datatype::Int32 => write!(i32),
+            Datatype::Int64 => write!(i64),
+            Datatype::Fp32 => write!(f32, f32::is_finite),
+            Datatype::Fp64 => write!(f64, f64::is_finite),
+            // Refused when it was made.
+            Datatype::Fp16 | Datatype::Bf16 => {}
+            Datatype::Bytes => {
+                for element in elements::split(self.content.clone(), self.count).map_err(S::Error::custom)? {
+                    let text = std::str::from_utf8(&element).map_err(|_| self.unfit("an element is no UTF-8 text"))?;
+                    list.serialize_element(text)?;
+                }
+            }
+        }
+        list.end()
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::json_error;
 use crate::wire::model_config::SchedulingChoice;
 use crate::wire::model_metadata_response::TensorMetadata;
 use crate::wire::{
@@ -60,7 +61,7 @@ struct Transaction {
 
 fn wrong(body: &[u8], error: &serde_json::Error) -> Invalid {
     let start = String::from_utf8_lossy(&body[..body.len().min(400)]);
-    Invalid::new(format!("a description that cannot be read ({error}): {}", quoted(&start)))
+    Invalid::new(format!("a description that cannot be read ({}): {}", json_error(error), quoted(&start)))
 }
 
 /// # Errors

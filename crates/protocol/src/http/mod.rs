@@ -2,14 +2,16 @@
 //!
 //! In memory a request and a response are the gRPC messages. Decoding moves what the header says into them, tensors as
 //! parts of the body; encoding gives the body in pieces, of which only the header is new. `data` in the header (values
-//! as JSON) is read into raw contents straight from the text, so that a body never costs more memory than it has bytes
-//! times the size of an element.
+//! as JSON) is read into raw contents straight from the text, so that a body costs no more memory than it has bytes times
+//! the size of an element, and what a few hundred tensors and their parameters take; it is written straight from raw
+//! contents, of which a byte comes to so many characters ([`text_per_byte`]).
 
 mod data;
 mod describe;
 mod header;
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::parameters::{self, Parameters, SharedMemory};
@@ -17,6 +19,7 @@ use crate::wire::model_infer_request::{InferInputTensor, InferRequestedOutputTen
 use crate::wire::model_infer_response::InferOutputTensor;
 use crate::wire::{ModelInferRequest, ModelInferResponse};
 use crate::{Datatype, Invalid, quoted, shape};
+pub use data::text_per_byte;
 pub use describe::{decode_config, decode_metadata};
 use header::{Header, Tensor};
 
@@ -40,8 +43,7 @@ pub struct Body {
 }
 
 impl Body {
-    fn new(header: &Value, tensors: Vec<Bytes>) -> Self {
-        let header = Bytes::from(header.to_string());
+    fn new(header: Bytes, tensors: Vec<Bytes>) -> Self {
         let header_length = (!tensors.is_empty()).then_some(header.len());
         let mut parts = vec![header];
         parts.extend(tensors);
@@ -93,7 +95,7 @@ pub fn encode_request(request: &ModelInferRequest) -> Result<Body, Invalid> {
         let output = |output: &InferRequestedOutputTensor| json!({ "name": output.name, "parameters": header::parameters_json(&output.parameters) });
         header["outputs"] = request.outputs.iter().map(output).collect::<Vec<_>>().into();
     }
-    Ok(Body::new(&header, tensors))
+    Ok(Body::new(header.to_string().into(), tensors))
 }
 
 /// What a request's body says. Every input ends up with raw contents or in shared memory; model and version are the
@@ -104,11 +106,8 @@ pub fn encode_request(request: &ModelInferRequest) -> Result<Body, Invalid> {
 pub fn decode_request(header_length: Option<usize>, body: &Bytes) -> Result<ModelInferRequest, Invalid> {
     let (header, mut rest) = split(header_length, body)?;
     let header: Header<'_> = Header::parse(&header, "inputs")?;
-    let mut request = ModelInferRequest {
-        id: header.id.into_owned(),
-        parameters: header::parameters(header.parameters)?,
-        ..ModelInferRequest::default()
-    };
+    let mut request =
+        ModelInferRequest { id: header.id.into_owned(), parameters: header.parameters, ..ModelInferRequest::default() };
     for tensor in header.tensors {
         let (name, input) = (tensor.name.clone().into_owned(), read(tensor, &mut rest)?);
         let (datatype, shape, parameters, content) = input;
@@ -120,65 +119,107 @@ pub fn decode_request(header_length: Option<usize>, body: &Bytes) -> Result<Mode
         request.inputs.push(InferInputTensor { name, datatype, shape, parameters, contents: None });
     }
     for output in header.outputs {
-        let parameters = header::parameters(output.parameters)?;
-        request.outputs.push(InferRequestedOutputTensor { name: output.name.into_owned(), parameters });
+        let (name, parameters) = (output.name.into_owned(), output.parameters);
+        request.outputs.push(InferRequestedOutputTensor { name, parameters });
     }
     finished(&rest)?;
     Ok(request)
 }
 
-/// Whether a request that came by HTTP wants this output as a binary tensor.
-///
-/// # Errors
-/// A parameter that says so is neither true nor false.
-pub fn wants_binary(request: &ModelInferRequest, output: &str) -> Result<bool, Invalid> {
-    let named = request.outputs.iter().find(|named| named.name == output);
-    if let Some(binary) = named.map(|named| parameters::switch(&named.parameters, BINARY_DATA)).transpose()?.flatten() {
-        return Ok(binary);
-    }
-    Ok(parameters::switch(&request.parameters, BINARY_OUTPUT)?.unwrap_or(false))
+/// Which outputs go as binary tensors; the others go as JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binary {
+    named: Vec<(String, bool)>,
+    others: bool,
 }
 
-/// The body of a response. `binary` says for each output, by name, whether it goes as a binary tensor.
+impl Binary {
+    /// All of them.
+    pub const ALL: Self = Self { named: Vec::new(), others: true };
+
+    /// What a request that came by HTTP says.
+    ///
+    /// # Errors
+    /// A parameter that says so is neither true nor false.
+    pub fn of(request: &ModelInferRequest) -> Result<Self, Invalid> {
+        let others = parameters::switch(&request.parameters, BINARY_OUTPUT)?.unwrap_or(false);
+        let one = |output: &InferRequestedOutputTensor| {
+            let said = parameters::switch(&output.parameters, BINARY_DATA)?;
+            Ok((output.name.clone(), said.unwrap_or(others)))
+        };
+        Ok(Self { named: request.outputs.iter().map(one).collect::<Result<_, Invalid>>()?, others })
+    }
+
+    #[must_use]
+    pub fn has(&self, output: &str) -> bool {
+        self.named.iter().find(|(name, _)| name == output).map_or(self.others, |(_, binary)| *binary)
+    }
+}
+
+/// The JSON of a response.
+#[derive(Serialize)]
+struct ResponseHeader<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    model_name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    model_version: &'a str,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    parameters: Map<String, Value>,
+    outputs: Vec<OutputHeader<'a>>,
+}
+
+#[derive(Serialize)]
+struct OutputHeader<'a> {
+    name: &'a str,
+    datatype: &'a str,
+    shape: &'a [i64],
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    parameters: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<data::Written<'a>>,
+}
+
+/// The body of a response.
 ///
 /// # Errors
 /// The raw contents are not one for each output, or an output that is to go as JSON has values that JSON has not.
-pub fn encode_response(response: &ModelInferResponse, binary: impl Fn(&str) -> bool) -> Result<Body, Invalid> {
+pub fn encode_response(response: &ModelInferResponse, binary: &Binary) -> Result<Body, Invalid> {
+    /// For everything but values.
+    const HEADER_BYTES: usize = 512;
     if response.raw_output_contents.len() != response.outputs.len() {
         let (contents, outputs) = (response.raw_output_contents.len(), response.outputs.len());
         return Err(Invalid::new(format!("{contents} raw contents, expected {outputs}, one for each output")));
     }
     let (mut outputs, mut tensors) = (Vec::new(), Vec::new());
     for (output, content) in response.outputs.iter().zip(&response.raw_output_contents) {
-        let mut given = header::parameters_json(&output.parameters);
-        let mut said = json!({ "name": output.name, "datatype": output.datatype, "shape": output.shape });
+        let InferOutputTensor { name, datatype: kind, shape, .. } = output;
+        let mut parameters = header::parameters_json(&output.parameters);
+        let mut values = None;
         if SharedMemory::of(&output.parameters)?.is_none() {
-            if binary(&output.name) {
-                given.insert(BINARY_SIZE.to_owned(), content.len().into());
+            if binary.has(name) {
+                parameters.insert(BINARY_SIZE.to_owned(), content.len().into());
                 tensors.push(content.clone());
             } else {
-                said["data"] = data::write(datatype(&output.datatype)?, &output.shape, content)
-                    .map_err(|error| Invalid::new(format!("output {}: {error}", quoted(&output.name))))?;
+                let written = data::Written::new(name, datatype(kind)?, shape, content)
+                    .map_err(|error| Invalid::new(format!("output {}: {error}", quoted(name))))?;
+                values = Some(written);
             }
         }
-        if !given.is_empty() {
-            said["parameters"] = given.into();
-        }
-        outputs.push(said);
+        outputs.push(OutputHeader { name, datatype: kind, shape, parameters, data: values });
     }
-    let mut header = Map::new();
-    for (name, text) in
-        [("id", &response.id), ("model_name", &response.model_name), ("model_version", &response.model_version)]
-    {
-        if !text.is_empty() {
-            header.insert(name.to_owned(), text.as_str().into());
-        }
-    }
-    if !response.parameters.is_empty() {
-        header.insert("parameters".to_owned(), header::parameters_json(&response.parameters).into());
-    }
-    header.insert("outputs".to_owned(), outputs.into());
-    Ok(Body::new(&header.into(), tensors))
+    let values = outputs.iter().filter_map(|output| output.data.as_ref()).map(data::Written::text_max);
+    let mut text = Vec::with_capacity(HEADER_BYTES + values.sum::<usize>());
+    let header = ResponseHeader {
+        id: &response.id,
+        model_name: &response.model_name,
+        model_version: &response.model_version,
+        parameters: header::parameters_json(&response.parameters),
+        outputs,
+    };
+    serde_json::to_writer(&mut text, &header).map_err(|error| Invalid::new(error.to_string()))?;
+    Ok(Body::new(text.into(), tensors))
 }
 
 /// What a response's body says: as by gRPC, raw contents for every output, empty for those in shared memory, of which
@@ -193,7 +234,7 @@ pub fn decode_response(header_length: Option<usize>, body: &Bytes) -> Result<Mod
         model_name: header.model_name.into_owned(),
         model_version: header.model_version.into_owned(),
         id: header.id.into_owned(),
-        parameters: header::parameters(header.parameters)?,
+        parameters: header.parameters,
         ..ModelInferResponse::default()
     };
     for tensor in header.tensors {
@@ -222,6 +263,18 @@ pub fn decode_error(body: &[u8]) -> String {
     }
 }
 
+/// What is wrong with a text, which the library may quote as long as it is: cut in its middle, for the place is at its end.
+fn json_error(error: &serde_json::Error) -> String {
+    const SHOWN: usize = 120;
+    let text = error.to_string();
+    let chars = text.chars().count();
+    if chars <= 2 * SHOWN {
+        return text;
+    }
+    let (start, end) = (text.chars().take(SHOWN), text.chars().skip(chars - SHOWN));
+    start.chain("...".chars()).chain(end).collect()
+}
+
 fn datatype(name: &str) -> Result<Datatype, Invalid> {
     Datatype::parse(name).ok_or_else(|| Invalid::new(format!("datatype {}, expected one such as FP32", quoted(name))))
 }
@@ -241,7 +294,7 @@ type Read = (String, Vec<i64>, Parameters, Option<Bytes>);
 fn read(tensor: Tensor<'_>, rest: &mut Bytes) -> Result<Read, Invalid> {
     let name = quoted(&tensor.name);
     let at = |error: Invalid| Invalid::new(format!("tensor {name}: {error}"));
-    let mut parameters = header::parameters(tensor.parameters).map_err(at)?;
+    let mut parameters = tensor.parameters;
     let kind = datatype(&tensor.datatype).map_err(at)?;
     let binary = parameters::count(&parameters, BINARY_SIZE).map_err(at)?;
     parameters.remove(BINARY_SIZE);

@@ -55,11 +55,12 @@ impl Lease {
         Ok(())
     }
 
-    /// Gives some of them back, never more than it holds.
-    pub fn give_back(&self, bytes: usize) {
+    /// A part of what it holds, never more than that, to be held apart from it.
+    #[must_use]
+    pub fn part(&self, bytes: usize) -> Self {
         let less = |held: usize| Some(held.saturating_sub(bytes));
         let before = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or_default();
-        self.budget.held.fetch_sub(bytes.min(before), Ordering::Relaxed);
+        Self { budget: Arc::clone(&self.budget), held: AtomicUsize::new(bytes.min(before)) }
     }
 }
 
@@ -81,9 +82,11 @@ mod tests {
         assert_eq!(other.take(5).expect_err("too much").kind, Kind::Unavailable);
         assert_eq!(other.take(usize::MAX).expect_err("too much").kind, Kind::Unavailable);
         assert_eq!(other.take(4), Ok(()));
-        one.give_back(2);
+        drop(one.part(2));
         assert_eq!(budget.held(), 8);
-        one.give_back(100);
+        let rest = one.part(100);
+        assert_eq!(budget.held(), 8);
+        drop(rest);
         assert_eq!(budget.held(), 4);
         drop((one, other));
         assert_eq!(budget.held(), 0);

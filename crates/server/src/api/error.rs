@@ -82,8 +82,7 @@ impl ApiError {
             | DropReason::PictureCorrupt
             | DropReason::PictureUnfit
             | DropReason::HandleInvalid
-            | DropReason::HandleOverwritten
-            | DropReason::OutputUnreadable => Kind::Invalid,
+            | DropReason::HandleOverwritten => Kind::Invalid,
             DropReason::PayloadTooLarge => Kind::TooLarge,
             DropReason::Stale | DropReason::Overtaken | DropReason::Shutdown => Kind::Unavailable,
             DropReason::ModelUnloaded => Kind::NotFound,
@@ -108,5 +107,25 @@ impl From<Invalid> for ApiError {
 impl From<ApiError> for PictureError {
     fn from(error: ApiError) -> Self {
         Self { reason: DropReason::PictureUnfit, message: error.message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_blamed_only_for_what_it_brought() {
+        for (reason, kind) in [
+            (DropReason::PictureCorrupt, Kind::Invalid),
+            (DropReason::OutputUnreadable, Kind::Failed),
+            (DropReason::BackendFailed, Kind::Failed),
+            (DropReason::ModelUnloaded, Kind::NotFound),
+            (DropReason::Shutdown, Kind::Unavailable),
+            (DropReason::DeadlineExceeded, Kind::Late),
+        ] {
+            let error = ApiError::dropped(reason, None);
+            assert_eq!(error.kind, kind, "{error}");
+        }
     }
 }

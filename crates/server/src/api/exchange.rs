@@ -3,15 +3,21 @@
 //! Runs on the model's threads. An item costs one copy in and one out; outputs of a request lie in one buffer each, in
 //! the order of its items, whatever batches those ran in, or go straight into the client's shared memory.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use omma_engine::infer::direct::Exchange;
 use omma_engine::picture::PictureError;
 use omma_engine::tensor::{DType, TensorView, Values};
 use omma_protocol::SharedMemory;
+use omma_protocol::http::{Binary, text_per_byte};
 use parking_lot::Mutex;
 
-use super::error::ApiError;
+use super::budget::Lease;
+use super::error::{ApiError, Kind};
 use super::memory::Place;
+use super::models;
 
 /// Where a request's values lie.
 pub enum Source {
@@ -38,18 +44,59 @@ pub struct Output {
     pub byte_len: usize,
 }
 
+/// What the outputs that go with the answer take of the budget: their values, and their text where they go as JSON.
+#[derive(Clone)]
+pub struct Room {
+    lease: Arc<Lease>,
+    binary: Binary,
+    /// What was taken before the model was asked, by output.
+    foreseen: Vec<(String, usize)>,
+}
+
+impl Room {
+    #[must_use]
+    pub fn new(lease: Arc<Lease>, binary: Binary) -> Self {
+        Self { lease, binary, foreseen: Vec::new() }
+    }
+
+    fn bytes(&self, output: &str, dtype: DType, values: usize) -> usize {
+        let text = if self.binary.has(output) { 0 } else { text_per_byte(models::datatype(dtype)) };
+        values.saturating_mul(1 + text)
+    }
+
+    /// Takes what an output will have.
+    ///
+    /// # Errors
+    /// There is not so much now.
+    pub fn foresee(&mut self, output: &str, dtype: DType, values: usize) -> Result<(), ApiError> {
+        let bytes = self.bytes(output, dtype, values);
+        self.lease.take(bytes)?;
+        self.foreseen.push((output.to_owned(), bytes));
+        Ok(())
+    }
+
+    /// Takes what an output has beyond what was foreseen: all of it where the model does not say its shape beforehand.
+    fn take(&self, output: &str, dtype: DType, values: usize) -> Result<(), ApiError> {
+        let foreseen = self.foreseen.iter().find(|(name, _)| name == output).map_or(0, |(_, bytes)| *bytes);
+        self.lease.take(self.bytes(output, dtype, values).saturating_sub(foreseen))
+    }
+}
+
 pub struct Tensors {
     items: usize,
     /// Bytes of one item of the input.
     item_bytes: usize,
     source: Source,
     wanted: Vec<Wanted>,
+    /// An item is in a batch.
+    begun: AtomicBool,
     /// `None` once the request is answered: what comes later comes to nothing.
     taken: Mutex<Option<Taken>>,
 }
 
-#[derive(Default)]
 struct Taken {
+    /// Here, and so given back with the answer, because a thread may keep the tensors until its next batch.
+    room: Room,
     outputs: Vec<Output>,
     /// What was wrong, more exactly than the engine can say it.
     error: Option<ApiError>,
@@ -58,17 +105,23 @@ struct Taken {
 impl Tensors {
     /// `wanted` empty: all outputs.
     #[must_use]
-    pub fn new(items: usize, item_bytes: usize, source: Source, wanted: Vec<Wanted>) -> Self {
-        Self { items, item_bytes, source, wanted, taken: Mutex::new(Some(Taken::default())) }
+    pub fn new(items: usize, item_bytes: usize, source: Source, wanted: Vec<Wanted>, room: Room) -> Self {
+        let taken = Taken { room, outputs: Vec::new(), error: None };
+        Self { items, item_bytes, source, wanted, begun: AtomicBool::new(false), taken: Mutex::new(Some(taken)) }
     }
 
     /// The outputs, or what was wrong with them, once; from then on nothing is taken any more.
     pub fn finish(&self) -> Result<Vec<Output>, ApiError> {
-        let taken = self.taken.lock().take().unwrap_or_default();
-        match taken.error {
-            Some(error) => Err(error),
-            None => Ok(taken.outputs),
+        match self.taken.lock().take() {
+            None => Ok(Vec::new()),
+            Some(Taken { error: Some(error), .. }) => Err(error),
+            Some(Taken { outputs, .. }) => Ok(outputs),
         }
+    }
+
+    /// Whether the model, or the way into it, has begun with the request.
+    pub fn begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Where in shared memory an output was to go.
@@ -86,19 +139,19 @@ impl Tensors {
 
     fn take_all(&self, item: usize, outputs: &[TensorView<'_>]) -> Result<(), ApiError> {
         let mut taken = self.taken.lock();
-        let Some(Taken { outputs: gathered, .. }) = taken.as_mut() else { return Ok(()) };
+        let Some(taken) = taken.as_mut() else { return Ok(()) };
         if self.wanted.is_empty() {
-            gathered.reserve(outputs.len());
+            taken.outputs.reserve(outputs.len());
             for (at, view) in outputs.iter().enumerate() {
-                self.take_one(item, at, view, None, gathered)?;
+                self.take_one(item, at, view, None, taken)?;
             }
             return Ok(());
         }
         for (at, wanted) in self.wanted.iter().enumerate() {
             let Some(view) = outputs.iter().find(|view| view.name == wanted.name) else {
-                return Err(ApiError::invalid(format!("the model gave no output `{}`", wanted.name)));
+                return Err(ApiError::new(Kind::Failed, format!("the model gave no output `{}`", wanted.name)));
             };
-            self.take_one(item, at, view, wanted.place.as_ref(), gathered)?;
+            self.take_one(item, at, view, wanted.place.as_ref(), taken)?;
         }
         Ok(())
     }
@@ -109,8 +162,9 @@ impl Tensors {
         at: usize,
         view: &TensorView<'_>,
         place: Option<&Place>,
-        gathered: &mut Vec<Output>,
+        taken: &mut Taken,
     ) -> Result<(), ApiError> {
+        let Taken { room, outputs: gathered, .. } = taken;
         let bytes = raw(&view.values);
         if gathered.len() <= at {
             let byte_len = bytes.len() * self.items;
@@ -121,6 +175,9 @@ impl Tensors {
                     "output `{}` has {byte_len} bytes, its place in shared memory {}",
                     view.name, place.byte_size
                 )));
+            }
+            if place.is_none() {
+                room.take(view.name, view.values.dtype(), byte_len)?;
             }
             gathered.push(Output {
                 name: view.name.to_owned(),
@@ -157,6 +214,7 @@ impl Tensors {
 
 impl Exchange for Tensors {
     fn fill(&self, item: usize, slot: &mut [u8]) -> Result<(), PictureError> {
+        self.begun.store(true, Ordering::Relaxed);
         if slot.len() != self.item_bytes {
             // Another version of the model has taken over since the request was looked at.
             let message = format!("an item has {} bytes, the model takes {}", self.item_bytes, slot.len());

@@ -22,11 +22,13 @@ use omma_engine::infer::work::Caller;
 use omma_engine::lifecycle::Phase;
 use omma_engine::pipeline::{ChangeError, Shared};
 use omma_frame::{FrameResult, Outcome};
+use omma_protocol::quoted;
 use omma_protocol::wire::{ModelInferRequest, ModelInferResponse};
 use tokio::sync::{Semaphore, oneshot};
 
 use budget::Budget;
 use error::{ApiError, Kind};
+use exchange::{Output, Room};
 use memory::Regions;
 use request::Checked;
 use statistics::Statistics;
@@ -35,6 +37,9 @@ use crate::watched::Watched;
 
 /// Changes of models at once; each holds a thread.
 const CHANGES_MAX: usize = 4;
+
+/// How long a caller waits for one. A model in Python may take ten minutes to load, an engine of TensorRT longer to be built.
+pub const CHANGE_MAX: Duration = Duration::from_secs(1800);
 
 /// Writes a result as JSON.
 pub type Encode = Arc<dyn Fn(&FrameResult, &mut Vec<u8>) + Send + Sync>;
@@ -185,7 +190,14 @@ impl Api {
             drop(place);
             changed
         });
-        match changed.await {
+        let Ok(changed) = tokio::time::timeout(CHANGE_MAX, changed).await else {
+            let message = format!(
+                "the change was not over within {} s and goes on: the index says how it ends",
+                CHANGE_MAX.as_secs()
+            );
+            return Err(ApiError::new(Kind::Late, message));
+        };
+        match changed {
             Ok(changed) => changed.map_err(|error| {
                 let kind = match &error {
                     ChangeError::UnknownModel(_) => Kind::NotFound,
@@ -198,38 +210,35 @@ impl Api {
         }
     }
 
-    /// Answers one inference.
+    /// Answers one inference, in the room that there is for its outputs.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn infer(&self, request: ModelInferRequest) -> Result<ModelInferResponse, ApiError> {
+    pub async fn infer(&self, mut request: ModelInferRequest, room: Room) -> Result<ModelInferResponse, ApiError> {
         let shared = self.engine()?;
-        let Checked { model, items, tensors, id, timeout } = request::check(self, shared, request)?;
         let since = Instant::now();
-        let statistics = self.statistics(shared, model.number);
-        let tensors = Arc::new(tensors);
-        let exchange = Arc::clone(&tensors) as Arc<dyn omma_engine::infer::direct::Exchange>;
-        let timeout = timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
-        let answered = self
-            .answer(shared, timeout, |caller| shared.ask_tensors(model.number, items, &exchange, caller))
-            .await
-            .and_then(|result| match &result.outcome {
-                Outcome::Inferred(_) => Ok((tensors.finish()?, result)),
-                Outcome::Dropped { reason, detail } => {
-                    tensors.finish()?;
-                    Err(ApiError::dropped(*reason, detail.as_deref()))
-                }
-            });
+        let mut checked = request::check(self, shared, &mut request, room.clone())?;
+        let statistics = self.statistics(shared, checked.model.number);
+        let mut answered = self.asked(shared, &checked, since).await;
+        if let Ok(None) = answered {
+            // Another version has taken over since it was looked at: it has to fit that one, and is asked once more.
+            checked = request::check(self, shared, &mut request, room)?;
+            answered = self.asked(shared, &checked, since).await;
+        }
+        let answered = answered.and_then(|answered| {
+            let name = quoted(&checked.model.name);
+            let message = format!("versions of model {name} take over from one another, try again later");
+            answered.ok_or_else(|| ApiError::new(Kind::Unavailable, message))
+        });
+        let Checked { model, items, tensors, .. } = checked;
         match answered {
             Ok((outputs, result)) => {
                 if let Some(statistics) = statistics {
                     statistics.succeeded(items, &result.timing, since.elapsed());
                 }
-                Ok(request::response(&model, items, id, outputs, &tensors))
+                Ok(request::response(&model, items, request.id, outputs, &tensors))
             }
             Err(error) => {
-                // Whatever comes late comes to nothing.
-                let _ = tensors.finish();
                 if let Some(statistics) = statistics {
                     statistics.failed(since.elapsed());
                 }
@@ -238,10 +247,46 @@ impl Api {
         }
     }
 
-    /// Asks, and waits for the answer.
+    /// Asks for the outputs of a request that was begun then. `None`: they are not, or not all, of the version that it was
+    /// held against.
+    async fn asked(
+        &self,
+        shared: &Arc<Shared>,
+        checked: &Checked,
+        since: Instant,
+    ) -> Result<Option<(Vec<Output>, FrameResult)>, ApiError> {
+        let Checked { model, items, tensors, timeout } = checked;
+        let exchange = Arc::clone(tensors) as Arc<dyn omma_engine::infer::direct::Exchange>;
+        let timeout = timeout.unwrap_or(self.limits.timeout).min(self.limits.timeout);
+        let answered = self
+            .answer(shared, since, timeout, |caller| shared.ask_tensors(model.number, *items, &exchange, caller))
+            .await;
+        // Whatever comes late comes to nothing.
+        let outputs = tensors.finish();
+        let result = answered.map_err(|error| match error.kind {
+            Kind::Late if !tensors.begun() => {
+                let message =
+                    format!("{}: the request waited for the model all the time, try again later", error.message);
+                ApiError::new(Kind::Unavailable, message)
+            }
+            _ => error,
+        })?;
+        let ran = result.served_by.version > 0;
+        if ran && !model.gave(shared, *items, &result) {
+            return Ok(None);
+        }
+        let outputs = outputs?;
+        match &result.outcome {
+            Outcome::Inferred(_) => Ok(Some((outputs, result))),
+            Outcome::Dropped { reason, detail } => Err(ApiError::dropped(*reason, detail.as_deref())),
+        }
+    }
+
+    /// Asks, and waits for the answer, which may take its time from then on.
     async fn answer(
         &self,
         shared: &Shared,
+        since: Instant,
         timeout: Duration,
         ask: impl FnOnce(Box<dyn Caller>) -> Result<(), Box<dyn Caller>>,
     ) -> Result<FrameResult, ApiError> {
@@ -254,7 +299,7 @@ impl Api {
             };
             return Err(ApiError::new(Kind::Unavailable, why));
         }
-        match tokio::time::timeout(timeout, answer).await {
+        match tokio::time::timeout(timeout.saturating_sub(since.elapsed()), answer).await {
             Ok(Ok(result)) => Ok(result),
             // Let go without an answer, which only an engine that has stopped does.
             Ok(Err(_)) => Err(ApiError::new(Kind::Unavailable, "the engine stops")),

@@ -7,6 +7,7 @@ use omma_engine::lifecycle::Phase;
 use omma_engine::picture::{Layout, PictureSpec};
 use omma_engine::pipeline::{ModelState, ModelStatus, Serving, Shared};
 use omma_engine::tensor::DType;
+use omma_frame::FrameResult;
 use omma_protocol::wire::model_metadata_response::TensorMetadata;
 use omma_protocol::{Datatype, quoted, wire};
 
@@ -99,11 +100,29 @@ pub fn item_shape(picture: &PictureSpec) -> [usize; 3] {
     }
 }
 
+/// Bytes of an output of one item, if the model says its shape beforehand.
+#[must_use]
+pub fn output_bytes(output: &TensorInfo) -> Option<usize> {
+    let size = datatype(output.dtype).size()?;
+    output.shape.iter().skip(1).try_fold(size, |bytes, &size| bytes.checked_mul(size?))
+}
+
 fn dimension(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
 impl Served {
+    /// Whether the result is this version's, in all of its items. It says who gave the first of them that was done; the
+    /// others are of the same version if no other has come since.
+    #[must_use]
+    pub fn gave(&self, shared: &Shared, items: usize, result: &FrameResult) -> bool {
+        let serves = || {
+            let now = shared.model(self.number).and_then(|model| model.serving);
+            now.is_some_and(|now| Arc::ptr_eq(&now, &self.serving))
+        };
+        result.served_by.version == self.serving.version && (items == 1 || serves())
+    }
+
     #[must_use]
     pub fn picture(&self) -> &PictureSpec {
         &self.serving.picture

@@ -1,5 +1,7 @@
 //! The practical call: one picture, decoded and answered as a camera's frame would be.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use omma_frame::{Outcome, Payload};
 
@@ -18,7 +20,7 @@ impl Api {
             return Err(ApiError::invalid("no picture: the body is empty, expected a JPEG or PNG"));
         }
         let ask = |caller| shared.ask(model.number, Payload::Encoded(picture), caller);
-        let result = self.answer(shared, self.limits.timeout, ask).await?;
+        let result = self.answer(shared, Instant::now(), self.limits.timeout, ask).await?;
         if let Outcome::Dropped { reason, detail } = &result.outcome {
             return Err(ApiError::dropped(*reason, detail.as_deref()));
         }

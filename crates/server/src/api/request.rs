@@ -1,5 +1,6 @@
 //! A request of the protocol held against the model that it names, and the answer made of its outputs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,7 +12,7 @@ use omma_protocol::{Datatype, SharedMemory, parameters, quoted, shape};
 
 use super::Api;
 use super::error::ApiError;
-use super::exchange::{Output, Source, Tensors, Wanted};
+use super::exchange::{Output, Room, Source, Tensors, Wanted};
 use super::models::{self, ITEMS_MAX, Served};
 
 /// The microseconds that a request may take, of its parameters.
@@ -23,18 +24,25 @@ const CLASSIFICATION: &str = "classification";
 pub struct Checked {
     pub model: Served,
     pub items: usize,
-    pub tensors: Tensors,
-    pub id: String,
+    pub tensors: Arc<Tensors>,
     pub timeout: Option<Duration>,
 }
 
 /// # Errors
-/// There is no such model, or the request does not fit it: what was found, and what is expected.
-pub fn check(api: &Api, shared: &std::sync::Arc<Shared>, request: ModelInferRequest) -> Result<Checked, ApiError> {
+/// There is no such model, or the request does not fit it: what was found, and what is expected. Or there is no room for
+/// its answer now.
+///
+/// The request can be checked again, against another version: its values stay, raw from then on.
+pub fn check(
+    api: &Api,
+    shared: &Arc<Shared>,
+    request: &mut ModelInferRequest,
+    mut room: Room,
+) -> Result<Checked, ApiError> {
     let model = models::find(shared, &request.model_name, &request.model_version)?;
     let timeout = parameters::count(&request.parameters, TIMEOUT)?.filter(|micros| *micros > 0);
     let timeout = timeout.map(|micros| Duration::from_micros(micros as u64));
-    let [input] = request.inputs.as_slice() else {
+    let [input] = request.inputs.as_mut_slice() else {
         return Err(ApiError::invalid(format!(
             "model {} takes 1 input, {}, found {}",
             quoted(&model.name),
@@ -42,7 +50,7 @@ pub fn check(api: &Api, shared: &std::sync::Arc<Shared>, request: ModelInferRequ
             request.inputs.len()
         )));
     };
-    let (items, source) = read(api, &model, input, request.raw_input_contents)?;
+    let (items, source) = read(api, &model, input, &mut request.raw_input_contents)?;
     let mut wanted: Vec<Wanted> = Vec::with_capacity(request.outputs.len());
     for output in &request.outputs {
         let name = &output.name;
@@ -64,11 +72,25 @@ pub fn check(api: &Api, shared: &std::sync::Arc<Shared>, request: ModelInferRequ
         let place = SharedMemory::of(&output.parameters)?.map(|place| api.regions.place(&place)).transpose()?;
         wanted.push(Wanted { name: name.clone(), place });
     }
-    let tensors = Tensors::new(items, model.picture().slot_bytes(), source, wanted);
-    Ok(Checked { model, items, tensors, id: request.id, timeout })
+    for output in model.outputs() {
+        let goes_along = |wanted: &Wanted| wanted.name == output.name && wanted.place.is_none();
+        if (wanted.is_empty() || wanted.iter().any(goes_along))
+            && let Some(bytes) = models::output_bytes(output)
+        {
+            room.foresee(&output.name, output.dtype, bytes.saturating_mul(items))?;
+        }
+    }
+    let tensors = Arc::new(Tensors::new(items, model.picture().slot_bytes(), source, wanted, room));
+    Ok(Checked { model, items, tensors, timeout })
 }
 
-fn read(api: &Api, model: &Served, input: &InferInputTensor, raw: Vec<Bytes>) -> Result<(usize, Source), ApiError> {
+fn read(
+    api: &Api,
+    model: &Served,
+    input: &mut InferInputTensor,
+    raw: &mut Vec<Bytes>,
+) -> Result<(usize, Source), ApiError> {
+    let contents = input.contents.take();
     let wrong = |what: String| ApiError::invalid(format!("input {}: {what}", quoted(&input.name)));
     if input.name != model.input() {
         return Err(wrong(format!("model {} has the input {}", quoted(&model.name), quoted(model.input()))));
@@ -91,12 +113,10 @@ fn read(api: &Api, model: &Served, input: &InferInputTensor, raw: Vec<Bytes>) ->
     }
     let bytes = items * model.picture().slot_bytes();
     let found = |found: usize| wrong(format!("{found} byte(s), its shape has {bytes}"));
-    let mut raw = raw.into_iter();
-    let first = raw.next();
-    if raw.next().is_some() {
+    if raw.len() > 1 {
         return Err(wrong("more raw contents than inputs".to_owned()));
     }
-    let source = match (SharedMemory::of(&input.parameters)?, first, &input.contents) {
+    let source = match (SharedMemory::of(&input.parameters)?, raw.first().cloned(), contents) {
         (Some(place), None, None) => {
             let place = api.regions.place(&place)?;
             if place.byte_size != bytes {
@@ -106,7 +126,11 @@ fn read(api: &Api, model: &Served, input: &InferInputTensor, raw: Vec<Bytes>) ->
         }
         (None, Some(content), None) if content.len() == bytes => Source::Body(content),
         (None, Some(content), None) => return Err(found(content.len())),
-        (None, None, Some(contents)) => Source::Body(typed(expected, contents, bytes).map_err(wrong)?),
+        (None, None, Some(contents)) => {
+            let content = typed(expected, &contents, bytes).map_err(wrong)?;
+            raw.push(content.clone());
+            Source::Body(content)
+        }
         (None, None, None) => return Err(wrong("no values".to_owned())),
         _ => return Err(wrong("more than one of raw contents, typed contents and shared memory".to_owned())),
     };

@@ -6,23 +6,25 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
+use omma_protocol::http::Binary;
 use omma_protocol::wire::{ModelInferRequest, ModelInferResponse};
-use prost::Message;
+use prost::Message as _;
 use tonic::Status;
 
+use super::message::{Message, PREFIX_BYTES};
 use super::{ANSWER_BYTES_MAX, Answer};
 use crate::api::Api;
+use crate::api::exchange::Room;
 use crate::connections::Metered;
 
 const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
-/// In front of each message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
 /// `raw_output_contents`, the field 6 of an answer, bytes with their length in front.
 const RAW_OUTPUT_CONTENTS: u8 = 6 << 3 | 2;
 
@@ -31,9 +33,10 @@ pub(super) fn is_for<B>(request: &http::Request<B>) -> bool {
 }
 
 pub(super) async fn answer(api: &Api, request: http::Request<Metered>) -> Answer {
+    let room = Room::new(Arc::clone(request.body().lease()), Binary::ALL);
     let answered = async {
         let request = read(api.limits.request_bytes_max, request.into_body()).await?;
-        let response = api.infer(request).await.map_err(|error| error.status())?;
+        let response = api.infer(request, room).await.map_err(|error| error.status())?;
         write(response)
     };
     match answered.await {
@@ -48,30 +51,13 @@ pub(super) async fn answer(api: &Api, request: http::Request<Metered>) -> Answer
 
 /// The one message of a request.
 async fn read(most: usize, mut body: Metered) -> Result<ModelInferRequest, Status> {
-    let mut pieces = Pieces::default();
-    let mut length = None;
+    let mut message = Message::new(most);
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-        pieces.add(data);
-        if length.is_none() && pieces.remaining() >= PREFIX_BYTES {
-            let (compressed, bytes) = (pieces.get_u8(), pieces.get_u32() as usize);
-            if compressed != 0 {
-                return Err(Status::unimplemented("a compressed message, expected a plain one"));
-            }
-            if bytes > most {
-                return Err(Status::out_of_range(format!("a message of {bytes} bytes, expected at most {most}")));
-            }
-            length = Some(bytes);
-        }
-        if length.is_some_and(|length| pieces.remaining() > length) {
-            return Err(Status::invalid_argument("more than one message"));
+        if let Ok(data) = frame.map_err(broken)?.into_data() {
+            message.add(data)?;
         }
     }
-    match length {
-        Some(length) if pieces.remaining() == length => ModelInferRequest::decode(&mut pieces)
-            .map_err(|error| Status::invalid_argument(format!("the message is no request for inference: {error}"))),
-        _ => Err(Status::invalid_argument("the message ended early")),
-    }
+    message.finish()
 }
 
 fn broken(error: Box<dyn std::error::Error + Send + Sync>) -> Status {
@@ -107,59 +93,6 @@ fn write(mut response: ModelInferResponse) -> Result<VecDeque<Bytes>, Status> {
     Ok(parts)
 }
 
-/// A message in pieces. What lies within one of them is taken out of it without a copy.
-#[derive(Default)]
-struct Pieces {
-    pieces: VecDeque<Bytes>,
-    remaining: usize,
-}
-
-impl Pieces {
-    fn add(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.remaining += piece.len();
-            self.pieces.push_back(piece);
-        }
-    }
-}
-
-impl Buf for Pieces {
-    fn remaining(&self) -> usize {
-        self.remaining
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.pieces.front().map_or(&[], |piece| piece)
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        assert!(count <= self.remaining, "no further than to the end");
-        self.remaining -= count;
-        while let Some(first) = self.pieces.front_mut() {
-            if count < first.len() {
-                first.advance(count);
-                return;
-            }
-            count -= first.len();
-            self.pieces.pop_front();
-        }
-    }
-
-    fn copy_to_bytes(&mut self, count: usize) -> Bytes {
-        if let Some(first) = self.pieces.front_mut().filter(|first| first.len() > count) {
-            self.remaining -= count;
-            return first.split_to(count);
-        }
-        if self.pieces.front().is_some_and(|first| first.len() == count) {
-            self.remaining -= count;
-            return self.pieces.pop_front().unwrap_or_default();
-        }
-        let mut joined = BytesMut::with_capacity(count);
-        joined.put(self.take(count));
-        joined.freeze()
-    }
-}
-
 /// An answer's body: its pieces, then the status that all went well.
 struct Parts {
     parts: VecDeque<Bytes>,
@@ -186,28 +119,6 @@ impl http_body::Body for Parts {
 mod tests {
     use super::*;
     use omma_protocol::wire::model_infer_response::InferOutputTensor;
-
-    fn request() -> ModelInferRequest {
-        ModelInferRequest {
-            model_name: "m".into(),
-            id: "7".into(),
-            raw_input_contents: vec![Bytes::from(vec![1; 300]), Bytes::new(), Bytes::from(vec![2; 5])],
-            ..ModelInferRequest::default()
-        }
-    }
-
-    #[test]
-    fn a_message_is_the_same_in_whatever_pieces_it_comes() {
-        let whole = Bytes::from(request().encode_to_vec());
-        for size in [1, 2, 7, 100, whole.len()] {
-            let mut pieces = Pieces::default();
-            for start in (0..whole.len()).step_by(size) {
-                pieces.add(whole.slice(start..whole.len().min(start + size)));
-            }
-            assert_eq!(ModelInferRequest::decode(&mut pieces), Ok(request()), "pieces of {size}");
-            assert_eq!(pieces.remaining(), 0);
-        }
-    }
 
     #[test]
     fn an_answer_reads_as_if_it_had_been_written_the_general_way() {

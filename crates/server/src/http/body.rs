@@ -14,17 +14,17 @@ use http_body_util::BodyExt;
 use crate::api::Api;
 use crate::api::error::{ApiError, Kind};
 
-/// The whole body.
+/// The whole body, of at most so many bytes.
 ///
 /// # Errors
 /// It is too large, comes too slowly, ends early, or there is no room for it now.
-pub(super) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+pub(super) async fn read(api: &Api, most: usize, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     if let Some(encoding) = headers.get(http::header::CONTENT_ENCODING).filter(|value| *value != "identity") {
         let message = format!("content-encoding {encoding:?}, expected none");
         return Err(ApiError::new(Kind::Unsupported, message));
     }
     let limit = api.limits.timeout;
-    tokio::time::timeout(limit, gather(api.limits.request_bytes_max, body)).await.unwrap_or_else(|_| {
+    tokio::time::timeout(limit, gather(most, body)).await.unwrap_or_else(|_| {
         let message = format!("the request's body was not there within {} ms", limit.as_millis());
         Err(ApiError::new(Kind::Slow, message))
     })

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{StatusCode, header};
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use omma_engine::cameras::{Camera, Delivery};
@@ -17,17 +17,15 @@ use omma_frame::CameraId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::watched::Watched;
+use super::{JSON, body};
+use crate::api::Api;
+use crate::api::error::{ApiError, Kind};
 
 /// The name of a model, in JSON.
 const BODY_BYTES_MAX: usize = 4096;
 
-pub(super) fn routes(watched: Watched) -> Router {
-    Router::new()
-        .route("/v1/cameras", get(list))
-        .route("/v1/cameras/{camera}", get(one).put(change))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(watched)
+pub(super) fn routes(api: Arc<Api>) -> Router {
+    Router::new().route("/v1/cameras", get(list)).route("/v1/cameras/{camera}", get(one).put(change)).with_state(api)
 }
 
 #[derive(Deserialize)]
@@ -36,56 +34,49 @@ struct Change {
     model: String,
 }
 
-struct Refused(StatusCode, String);
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        answer(self.0, &json!({ "error": self.1 }))
-    }
+fn answer(value: &Value) -> Response {
+    let no_store = HeaderValue::from_static("no-store");
+    ([(header::CONTENT_TYPE, JSON), (header::CACHE_CONTROL, no_store)], value.to_string()).into_response()
 }
 
-fn answer(status: StatusCode, value: &Value) -> Response {
-    let head = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    (status, head, value.to_string()).into_response()
-}
-
-fn engine(watched: &Watched) -> Result<&Arc<Shared>, Refused> {
-    let starting = || Refused(StatusCode::SERVICE_UNAVAILABLE, "the engine is starting, expected running".to_owned());
-    watched.shared().ok_or_else(starting)
-}
-
-fn find(shared: &Shared, camera: &str) -> Result<Arc<Camera>, Refused> {
+fn find(shared: &Shared, camera: &str) -> Result<Arc<Camera>, ApiError> {
     let id = CameraId::new(camera).ok();
     let index = id.and_then(|id| shared.cameras.find(&id));
     let found = index.and_then(|index| shared.cameras.snapshot().get(index.slot()).map(Arc::clone));
-    found.ok_or_else(|| Refused(StatusCode::NOT_FOUND, format!("there is no camera {camera:?}")))
+    found.ok_or_else(|| ApiError::new(Kind::NotFound, format!("there is no camera {camera:?}")))
 }
 
-async fn list(State(watched): State<Watched>) -> Result<Response, Refused> {
-    let shared = engine(&watched)?;
+async fn list(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+    let shared = api.engine()?;
     let cameras: Vec<Value> = shared.cameras.snapshot().iter().map(|camera| object(shared, camera)).collect();
-    Ok(answer(StatusCode::OK, &json!({ "cameras": cameras })))
+    Ok(answer(&json!({ "cameras": cameras })))
 }
 
-async fn one(State(watched): State<Watched>, Path(camera): Path<String>) -> Result<Response, Refused> {
-    let shared = engine(&watched)?;
-    Ok(answer(StatusCode::OK, &object(shared, &*find(shared, &camera)?)))
+async fn one(State(api): State<Arc<Api>>, Path(camera): Path<String>) -> Result<Response, ApiError> {
+    let shared = api.engine()?;
+    Ok(answer(&object(shared, &*find(shared, &camera)?)))
 }
 
-async fn change(State(watched): State<Watched>, Path(camera): Path<String>, body: Bytes) -> Result<Response, Refused> {
-    let shared = engine(&watched)?;
+async fn change(
+    State(api): State<Arc<Api>>,
+    Path(camera): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let shared = api.engine()?;
     let camera = find(shared, &camera)?;
+    let body = body::read(&api, BODY_BYTES_MAX, &headers, body).await?;
     let Change { model } = serde_json::from_slice(&body)
-        .map_err(|error| Refused(StatusCode::BAD_REQUEST, format!("{error}; expected {{\"model\": \"NAME\"}}")))?;
+        .map_err(|error| ApiError::invalid(format!("{error}; expected {{\"model\": \"NAME\"}}")))?;
     shared.assign(&camera.plan.id, &model).map_err(|error| {
-        let status = match error {
-            AssignError::UnknownCamera(_) => StatusCode::NOT_FOUND,
-            AssignError::UnknownModel(_) => StatusCode::BAD_REQUEST,
-            AssignError::NotRunning(_) => StatusCode::SERVICE_UNAVAILABLE,
+        let kind = match error {
+            AssignError::UnknownCamera(_) => Kind::NotFound,
+            AssignError::UnknownModel(_) => Kind::Invalid,
+            AssignError::NotRunning(_) => Kind::Unavailable,
         };
-        Refused(status, error.to_string())
+        ApiError::new(kind, error.to_string())
     })?;
-    Ok(answer(StatusCode::OK, &object(shared, &camera)))
+    Ok(answer(&object(shared, &camera)))
 }
 
 fn object(shared: &Shared, camera: &Camera) -> Value {

@@ -21,8 +21,8 @@ use crate::watched::Watched;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 pub(crate) fn routes(watched: Watched, camera_series_max: usize, api: Arc<Api>) -> Router {
-    pages::routes(watched.clone(), camera_series_max)
-        .merge(cameras::routes(watched))
+    pages::routes(watched, camera_series_max)
+        .merge(cameras::routes(Arc::clone(&api)))
         .merge(v2::routes(Arc::clone(&api)))
         .merge(v1::routes(api))
         .fallback(pages::nothing)
@@ -31,6 +31,12 @@ pub(crate) fn routes(watched: Watched, camera_series_max: usize, api: Arc<Api>) 
 
 fn json(value: &serde_json::Value) -> Response {
     ([(header::CONTENT_TYPE, JSON)], value.to_string()).into_response()
+}
+
+/// Reads or writes text of so many bytes. What takes long takes this thread out of those that serve meanwhile.
+fn convert<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    const QUICK_BYTES_MAX: usize = 256 << 10;
+    if bytes <= QUICK_BYTES_MAX { work() } else { tokio::task::block_in_place(work) }
 }
 
 impl IntoResponse for ApiError {

@@ -26,7 +26,7 @@ async fn predict(
     // What is wrong with the request's head is said before its body is read.
     crate::api::models::find(api.engine()?, &model, "")?;
     let form = Form::of(&headers)?;
-    let whole = body::read(&api, &headers, body).await?;
+    let whole = body::read(&api, api.limits.request_bytes_max, &headers, body).await?;
     let picture = match form {
         Form::Picture => whole,
         Form::Multipart { boundary } => multipart::first_file(&boundary, &whole)?,

@@ -3,22 +3,26 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use omma_protocol::http::Binary;
 use omma_protocol::wire::{ModelConfig, ModelInferRequest, ModelMetadataResponse};
-use omma_protocol::{Datatype, Invalid, quoted};
+use omma_protocol::{Datatype, quoted};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{JSON, body, json};
+use super::{JSON, body, convert, json};
+use crate::api::budget::Lease;
 use crate::api::error::{ApiError, Kind};
+use crate::api::exchange::Room;
 use crate::api::memory::Told;
 use crate::api::statistics::{Span, Statistics};
 use crate::api::{Api, models};
+use crate::connections::Open;
 
 type Shared = State<Arc<Api>>;
 type Answer = Result<Response, ApiError>;
@@ -155,25 +159,24 @@ fn told(api: &Api, name: &str, version: &str) -> Answer {
 async fn infer(
     State(api): Shared,
     Path(Named { model, version }): Path<Named>,
+    Extension(lease): Extension<Arc<Lease>>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     // What is wrong with the request's head is said before its body is read.
     models::find(api.engine()?, &model, &version)?;
     let header_length = header_length(&headers)?;
-    let whole = body::read(&api, &headers, body).await?;
-    let request = omma_protocol::http::decode_request(header_length, &whole)?;
+    let whole = body::read(&api, api.limits.request_bytes_max, &headers, body).await?;
+    let text_bytes = header_length.unwrap_or(whole.len());
+    let request = convert(text_bytes, || omma_protocol::http::decode_request(header_length, &whole))?;
     drop(whole);
     let request = ModelInferRequest { model_name: model, model_version: version, ..request };
-    let binary = request
-        .outputs
-        .iter()
-        .map(|output| Ok((output.name.clone(), omma_protocol::http::wants_binary(&request, &output.name)?)))
-        .collect::<Result<Vec<_>, Invalid>>()?;
-    let binary_else = omma_protocol::http::wants_binary(&request, "")?;
-    let response = api.infer(request).await?;
-    let wants = |name: &str| binary.iter().find(|(output, _)| output == name).map_or(binary_else, |(_, wants)| *wants);
-    let encoded = omma_protocol::http::encode_response(&response, wants)?;
+    let binary = Binary::of(&request)?;
+    let response = api.infer(request, Room::new(lease, binary.clone())).await?;
+    let as_text =
+        response.outputs.iter().zip(&response.raw_output_contents).filter(|(output, _)| !binary.has(&output.name));
+    let text_bytes = as_text.map(|(_, content)| content.len()).sum();
+    let encoded = convert(text_bytes, || omma_protocol::http::encode_response(&response, &binary))?;
     let (length, parts) = (encoded.header_length, encoded.parts);
     let mut answer = Response::new(Body::new(body::Parts(parts.into())));
     let headers = answer.headers_mut();
@@ -200,9 +203,12 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
     }
 }
 
+/// Of a body that is only read to be told what to do.
+const SMALL_BYTES_MAX: usize = 64 << 10;
+
 /// A small body of JSON; an empty one is an empty object.
 async fn small<T: serde::de::DeserializeOwned>(api: &Api, headers: &HeaderMap, body: Body) -> Result<T, ApiError> {
-    let whole = body::read(api, headers, body).await?;
+    let whole = body::read(api, SMALL_BYTES_MAX, headers, body).await?;
     let text = if whole.is_empty() { &b"{}"[..] } else { &whole };
     serde_json::from_slice(text).map_err(|error| ApiError::invalid(format!("the body: {error}")))
 }
@@ -223,12 +229,22 @@ async fn index(State(api): Shared, headers: HeaderMap, body: Body) -> Answer {
     Ok(json(&listed))
 }
 
-async fn load(State(api): Shared, Path(Named { model, .. }): Path<Named>) -> Answer {
+async fn load(
+    State(api): Shared,
+    Path(Named { model, .. }): Path<Named>,
+    Extension(open): Extension<Arc<Open>>,
+) -> Answer {
+    let _change = open.change();
     api.load(&model).await?;
     Ok(json(&json!({})))
 }
 
-async fn unload(State(api): Shared, Path(Named { model, .. }): Path<Named>) -> Answer {
+async fn unload(
+    State(api): Shared,
+    Path(Named { model, .. }): Path<Named>,
+    Extension(open): Extension<Arc<Open>>,
+) -> Answer {
+    let _change = open.change();
     api.unload(&model).await?;
     Ok(json(&json!({})))
 }

@@ -63,6 +63,21 @@ fn a_body_that_does_not_come_is_given_up_and_its_connection_too() {
 }
 
 #[test]
+fn a_change_of_a_camera_that_does_not_come_is_given_up_too() {
+    let mut options = options();
+    options.api.timeout = Duration::from_millis(300);
+    let served = Served::with(&Model::new(|_| Turn::Answer), &options);
+    let mut stream = connect(served.http());
+    let head = "PUT /v1/cameras/cam-0 HTTP/1.1\r\nHost: o\r\nConnection: close\r\nContent-Length: 18\r\n\r\n{";
+    stream.write_all(head.as_bytes()).expect("sent");
+    let late = answer(stream);
+    assert_eq!(late.status, 408, "{}", late.text());
+    let large = ask(served.http(), "PUT /v1/cameras/cam-0", &[b' '; 5000]);
+    assert_eq!(large.status, 413, "{}", large.text());
+    served.stop();
+}
+
+#[test]
 fn what_is_too_large_is_refused_before_it_is_read() {
     let served = Served::start();
     let mut stream = connect(served.http());
@@ -117,6 +132,52 @@ fn all_requests_together_hold_no_more_than_they_may() {
     served.stop();
 }
 
+/// 128 pictures of eight bytes, of each of which the model gives two numbers of eight.
+fn infer_many(address: SocketAddr, binary: bool) -> Answer {
+    let header = serde_json::json!({
+        "inputs": [{
+            "name": "images", "datatype": "UINT8", "shape": [128, 2, 4, 1],
+            "parameters": { "binary_data_size": 1024 },
+        }],
+        "parameters": { "binary_data_output": binary },
+    });
+    let header = header.to_string().into_bytes();
+    let head = format!("POST /v2/models/model/infer\nInference-Header-Content-Length: {}", header.len());
+    ask(address, &head, &[header, pictures(&[1; 128])].concat())
+}
+
+#[test]
+fn what_an_answer_will_take_is_taken_before_the_model_is_asked() {
+    let mut options = options();
+    // 2 KB of numbers and the request itself; not their text as JSON, which may be three times as much.
+    options.api.requests_bytes_max = 4 << 10;
+    let model = Model::new(|_| Turn::Answer);
+    let served = Served::with(&model, &options);
+    let before = model.frames();
+    let refused = infer_many(served.http(), false);
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.text().contains("all of the 4096 bytes that they may"), "{}", refused.text());
+    assert_eq!(model.frames(), before, "nothing was computed in vain");
+    for _ in 0..10 {
+        until("what the one before held is given back", || infer_many(served.http(), true).status == 200);
+    }
+    served.stop();
+}
+
+#[test]
+fn what_no_model_says_beforehand_is_taken_when_it_is_there() {
+    for (most, status) in [(2 << 10, 503), (4 << 10, 200)] {
+        let mut options = options();
+        options.api.requests_bytes_max = most;
+        let mut loaded = loaded(&Model::new(|_| Turn::Answer));
+        loaded.info.outputs[0].shape = vec![None, None];
+        let served = Served::of(loaded, &options);
+        let answer = infer_many(served.http(), true);
+        assert_eq!(answer.status, status, "{}", answer.text());
+        served.stop();
+    }
+}
+
 #[test]
 fn who_leaves_is_not_served() {
     let (served, gate) = Served::held();
@@ -152,6 +213,29 @@ fn an_answer_that_takes_too_long_is_given_up_by_name() {
     let answer = predict(served.http());
     assert_eq!(answer.status, 504, "{}", answer.text());
     assert!(answer.text().contains("no answer within 200 ms"), "{}", answer.text());
+    gate.open();
+    served.stop();
+}
+
+#[test]
+fn a_request_whose_time_is_over_before_the_model_begins_may_be_tried_again() {
+    let (served, gate) = Served::held();
+    let address = served.http();
+    let infer = move |micros: u64| {
+        let body = serde_json::json!({
+            "inputs": [{ "name": "images", "datatype": "UINT8", "shape": [1, 2, 4, 1], "data": pictures(&[1]) }],
+            "parameters": { "timeout": micros },
+        });
+        ask(address, "POST /v2/models/model/infer", body.to_string().as_bytes())
+    };
+    let in_model = std::thread::spawn(move || infer(3_000_000));
+    until("it is in the model", || gate.waiting() == 1);
+    let waited = infer(1000);
+    assert_eq!(waited.status, 503, "{}", waited.text());
+    let expected = "no answer within 1 ms: the request waited for the model all the time, try again later";
+    assert!(waited.text().contains(expected), "{}", waited.text());
+    let late = in_model.join().expect("no panic");
+    assert_eq!(late.status, 504, "{}", late.text());
     gate.open();
     served.stop();
 }

@@ -1,11 +1,14 @@
 //! The protocol over gRPC, by the client that is made from the same description.
 
+use bytes::BufMut;
 use futures_util::StreamExt;
 use omma_protocol::wire::grpc_inference_service_client::GrpcInferenceServiceClient;
 use omma_protocol::wire::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use omma_protocol::wire::{self, InferTensorContents, ModelInferRequest};
-use tonic::Code;
+use prost::Message;
+use tonic::codec::{Codec, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 
 use super::*;
 
@@ -182,6 +185,102 @@ fn a_stream_answers_in_order_and_goes_on_after_a_bad_request() {
             }
         }
         assert!(answers.message().await.expect("ends well").is_none());
+    });
+    served.stop();
+}
+
+#[test]
+fn streams_without_a_request_in_progress_make_room_for_whoever_comes() {
+    let options = ServerOptions { connections_max: 3, ..options() };
+    let served = Served::with(&Model::new(|_| Turn::Answer), &options);
+    runtime().block_on(async {
+        let mut open = Vec::new();
+        for number in 0..5 {
+            let mut client = client(served.grpc()).await;
+            let requests = futures_util::stream::iter([request(&[number])]).chain(futures_util::stream::pending());
+            let asked = tokio::time::timeout(Duration::from_secs(10), async {
+                let mut answers = client.model_stream_infer(requests).await.expect("a stream").into_inner();
+                answers.message().await.expect("answered").expect("one answer");
+                answers
+            });
+            open.push(asked.await.unwrap_or_else(|_| panic!("client {number} waits for those who say nothing")));
+        }
+    });
+    served.stop();
+}
+
+#[test]
+fn a_change_of_a_model_may_take_longer_than_a_request() {
+    let mut options = options();
+    options.api.timeout = Duration::from_millis(50);
+    let gate = Gate::default();
+    let hold = gate.clone();
+    let served = Served::with(&Model::new(move |_| Turn::Wait(hold.clone())), &options);
+    served.running.push_all(0, 0..1);
+    omma_testkit::engine_rig::until("the model is busy", || gate.waiting() == 1);
+    runtime().block_on(async {
+        let mut client = client(served.grpc()).await;
+        let unload = wire::RepositoryModelUnloadRequest { model_name: "model".to_owned(), ..Default::default() };
+        let mut unloaded = Box::pin(client.repository_model_unload(unload));
+        // Many times what a request may take.
+        assert!(tokio::time::timeout(Duration::from_secs(1), &mut unloaded).await.is_err(), "the model is busy");
+        gate.open();
+        unloaded.await.expect("unloaded");
+    });
+    served.stop();
+}
+
+/// Sends messages as they are given.
+struct AsGiven;
+
+impl Codec for AsGiven {
+    type Encode = Vec<u8>;
+    type Decode = wire::ModelStreamInferResponse;
+    type Encoder = Self;
+    type Decoder = tonic_prost::ProstDecoder<Self::Decode>;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        tonic_prost::ProstDecoder::default()
+    }
+}
+
+impl Encoder for AsGiven {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, message: Vec<u8>, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        into.put_slice(&message);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stream_gives_back_all_bytes_of_each_message_those_that_nobody_knows_too() {
+    const MESSAGES: usize = 1000;
+    let mut options = options();
+    // What 64 messages may hold at once, and what is read ahead of them, but a fraction of all.
+    options.api.requests_bytes_max = 256 << 10;
+    let served = Served::with(&Model::new(|_| Turn::Answer), &options);
+    runtime().block_on(async {
+        let endpoint = Endpoint::from_shared(format!("http://{}", served.grpc())).expect("an address");
+        let mut client = tonic::client::Grpc::new(endpoint.connect().await.expect("listens"));
+        client.ready().await.expect("ready");
+        let mut message = request(&[1]).encode_to_vec();
+        // A field of number 1000 with a kilobyte in it.
+        message.extend_from_slice(&[0xC2, 0x3E, 0x80, 0x08]);
+        message.extend_from_slice(&[7; 1024]);
+        let path = "/inference.GRPCInferenceService/ModelStreamInfer".parse().expect("a path");
+        let messages = futures_util::stream::iter(std::iter::repeat_n(message, MESSAGES));
+        let answers = client.streaming(tonic::Request::new(messages), path, AsGiven).await.expect("a stream");
+        let mut answers = answers.into_inner();
+        for number in 0..MESSAGES {
+            let answer = answers.message().await.unwrap_or_else(|status| panic!("message {number}: {status}"));
+            assert_eq!(answer.expect("one for each message").error_message, "");
+        }
     });
     served.stop();
 }

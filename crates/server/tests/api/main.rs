@@ -5,6 +5,7 @@ mod bounds;
 mod grpc;
 mod http;
 mod memory;
+mod versions;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -51,7 +52,11 @@ impl Served {
     }
 
     fn with(model: &Arc<Model>, options: &ServerOptions) -> Self {
-        let running = Rig::new(2, Delivery::Every, loaded(model)).start().expect("starts");
+        Self::of(loaded(model), options)
+    }
+
+    fn of(loaded: LoadedModel, options: &ServerOptions) -> Self {
+        let running = Rig::new(2, Delivery::Every, loaded).start().expect("starts");
         let watched = Watched::default();
         watched.show(running.engine.shared());
         Self { server: Server::start(options, watched).expect("free ports"), running }
