@@ -225,6 +225,8 @@ impl Cluster {
         hear: &mut Hear<'_>,
     ) -> Option<(LinkError, Vec<Pending>)> {
         let node = self.nodes.get_mut(name)?;
+        // Its time begins now: its answer has lain there while another node was waited for.
+        node.replies.expect();
         let mut list = list.into_iter();
         while let Some(command) = list.next() {
             let mut read = || -> Result<Option<String>, ReplyError> {
