@@ -9,7 +9,7 @@ help: ## List the targets
 demo: ## Build and run the demo: cameras, a model, results; everything embedded
 	@scripts/setup.sh build
 	@scripts/setup.sh runtimes || true
-	cargo run --release --quiet -p omma-cli -- demo
+	cargo run --release -p omma-cli -- demo
 
 test: ## Run all tests, with every runtime, those of Redis on a Valkey too (what CI runs)
 	@scripts/setup.sh build test runtimes
@@ -37,4 +37,4 @@ runtimes: ## Install ONNX Runtime and OpenVINO into the user's cache folder
 	@scripts/setup.sh runtimes
 
 pure: ## The demo from a build without any native library (rten, zune-jpeg)
-	cargo run --release --quiet -p omma-cli --no-default-features --features rten -- demo
+	cargo run --release -p omma-cli --no-default-features --features rten -- demo

@@ -170,6 +170,22 @@ pub struct ServedBy {
     pub version: u32,
 }
 
+impl ServedBy {
+    /// The version of what several versions have looked at, each at a part.
+    pub const MIXED: u32 = u32::MAX;
+
+    /// Who looked at two parts of one request.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self.version, other.version) {
+            (one, another) if one == another => self,
+            (0, _) => other,
+            (_, 0) => self,
+            _ => Self { version: Self::MIXED, ..self },
+        }
+    }
+}
+
 /// What one frame gave. Carries its camera and sequence wherever it goes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FrameResult {

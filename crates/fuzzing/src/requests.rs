@@ -1,12 +1,15 @@
 //! What clients of the direct API send: bodies of inference by HTTP and messages of it by gRPC, forms with a picture in
 //! them. What a server says of a model by HTTP.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use omma_protocol::SharedMemory;
 use omma_protocol::http::{
     Binary, Body, decode_config, decode_metadata, decode_request, decode_response, encode_request,
 };
 use omma_protocol::wire::ModelInferRequest;
+use omma_protocol::wire::model_infer_request::InferInputTensor;
 use omma_server::message::Message;
 use omma_server::multipart::{boundary, first_file};
 
@@ -35,9 +38,7 @@ pub fn infer_body(bytes: &[u8]) {
     let content: usize = request.raw_input_contents.iter().map(Bytes::len).sum();
     assert!(content <= body.len() * BYTES_PER_CHARACTER_MAX, "{content} bytes out of {}", body.len());
     let _ = Binary::of(&request);
-    let in_memory = |input: &omma_protocol::wire::model_infer_request::InferInputTensor| {
-        SharedMemory::of(&input.parameters).map(|place| place.is_some())
-    };
+    let in_memory = |input: &InferInputTensor| SharedMemory::of(&input.parameters).map(|place| place.is_some());
     let Ok(places) = request.inputs.iter().map(in_memory).collect::<Result<Vec<bool>, _>>() else { return };
     let outside = places.iter().filter(|&&in_memory| !in_memory).count();
     assert_eq!(outside, request.raw_input_contents.len(), "values for each input that is not in shared memory");
@@ -48,6 +49,20 @@ pub fn infer_body(bytes: &[u8]) {
     for (again, input) in again.inputs.iter().zip(&request.inputs) {
         assert_eq!((&again.name, &again.datatype, &again.shape), (&input.name, &input.datatype, &input.shape));
     }
+}
+
+/// What the numbers and lists of an input take.
+fn value_bytes(input: &InferInputTensor) -> usize {
+    let contents = input.contents.clone().unwrap_or_default();
+    size_of_val(&input.shape[..])
+        + size_of_val(&contents.bool_contents[..])
+        + size_of_val(&contents.int_contents[..])
+        + size_of_val(&contents.int64_contents[..])
+        + size_of_val(&contents.uint_contents[..])
+        + size_of_val(&contents.uint64_contents[..])
+        + size_of_val(&contents.fp32_contents[..])
+        + size_of_val(&contents.fp64_contents[..])
+        + size_of_val(&contents.bytes_contents[..])
 }
 
 /// A message of inference by gRPC behind the sizes of the pieces that it comes in, and whether its prefix is left to say
@@ -63,6 +78,7 @@ pub fn infer_message(bytes: &[u8]) {
         whole.splice(..0, [0].into_iter().chain(length));
     }
     let whole = Bytes::from(whole);
+    let weight = Cell::new(0);
     let gathered = |sizes: &[usize]| -> Result<ModelInferRequest, String> {
         let (mut message, mut rest) = (Message::new(BYTES_MAX), whole.clone());
         let mut sizes = sizes.iter().cycle();
@@ -70,13 +86,19 @@ pub fn infer_message(bytes: &[u8]) {
             let size = sizes.next().map_or(usize::MAX, |&size| size).min(rest.len());
             message.add(rest.split_to(size)).map_err(|status| status.message().to_owned())?;
         }
-        message.finish().map_err(|status| status.message().to_owned())
+        let take = |bytes| {
+            weight.set(bytes);
+            Ok(())
+        };
+        message.finish(take).map_err(|status| status.message().to_owned())
     };
     let (at_once, in_pieces) = (gathered(&[usize::MAX]), gathered(&sizes));
     match &at_once {
         Ok(request) => {
             let content: usize = request.raw_input_contents.iter().map(Bytes::len).sum();
             assert!(content <= whole.len(), "{content} bytes out of {}", whole.len());
+            let values: usize = request.inputs.iter().map(value_bytes).sum();
+            assert!(values <= weight.get(), "{values} bytes of values, {} were asked for", weight.get());
         }
         Err(message) => assert!(!message.is_empty() && message.chars().count() <= MESSAGE_CHARS_MAX, "{message}"),
     }
@@ -148,12 +170,15 @@ pub(crate) fn infer_message_seeds() -> Vec<Vec<u8>> {
     let input = [field(1, b"images"), field(2, b"UINT8"), field(3, &[1, 2, 4])].concat();
     let raw = |bytes| [field(1, b"model"), field(3, b"7"), field(5, &input), field(7, &vec![1; bytes])].concat();
     let typed = [field(1, b"model"), field(5, &[input.clone(), field(5, &field(4, &[1, 2, 3]))].concat())].concat();
+    let lists =
+        [field(1, b"model"), field(5, &field(5, &[field(8, b"x"), field(3, &[1; 9])].concat())), vec![0x7b, 0x7c]];
     let head = |honest| vec![1, 0, 80, honest];
     let dishonest = [&[0, 0, 0, 1, 0], &raw(8)[..]].concat();
     vec![
         [head(1), raw(8)].concat(),
         [head(1), raw(6000)].concat(),
         [head(1), typed].concat(),
+        [head(1), lists.concat()].concat(),
         [head(0), dishonest].concat(),
         [head(0), vec![1, 0, 0, 0, 0]].concat(),
     ]

@@ -31,6 +31,10 @@ impl Invalid {
     }
 }
 
+/// Tensors in one list, parameters in one place: more than any model has, and than any client sends.
+pub const TENSORS_MAX: usize = 256;
+pub const PARAMETERS_MAX: usize = 64;
+
 /// A text from outside, fit to stand in a message: quoted, and cut where it is long.
 #[must_use]
 pub fn quoted(text: &str) -> String {

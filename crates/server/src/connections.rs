@@ -1,9 +1,14 @@
 //! Connections with limits: so many at once, each served or soon closed.
 //!
-//! A connection without a request in progress is idle, also if a stream is open on it. Idle ones are closed after a while; and once all places are taken,
-//! the one that has been idle longest makes room for whoever comes, so that clients who say nothing, or say it slowly,
-//! keep nobody out. A change of a model takes as long as that takes. Every other request in progress is bounded by its own time and by the bytes that all requests may hold; one
-//! whose client does not take the answer is ended with its connection once nothing has moved for a while.
+//! A connection without a request in progress is idle, also if a stream is open on it. Idle ones are closed after a while;
+//! and once all places are taken, the one that has been idle longest makes room for whoever comes, so that clients who say
+//! nothing, or say it slowly, keep nobody out. A change of a model takes as long as that takes. Every other request in
+//! progress is bounded by its own time and by the bytes that all requests may hold; one whose client does not take the
+//! answer is ended with its connection once nothing has moved for a while.
+//!
+//! When every place is busy, a few connections more are let in as *spare*: whoever asks how the process is must hear it
+//! then of all times, or a busy process is taken for a dead one and restarted. What they may ask is up to the service,
+//! which finds [`Spare`] among the request's extensions.
 
 use std::future::Future;
 use std::io;
@@ -39,7 +44,10 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// A picture of 320x320 in floats comes in one piece, which is then never copied to be joined with others.
 const FRAME_BYTES_MAX: u32 = 2 << 20;
-/// After an accept that failed, usually for want of file descriptors.
+/// Connections beyond the limit, of HTTP.
+const SPARE_MAX: usize = 8;
+/// After an accept that failed, usually for want of file descriptors; how long a busy place is waited for, and how long a
+/// connection is new.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What an HTTP/2 client that has asked something has to hear that it should go elsewhere.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -52,9 +60,20 @@ pub(crate) enum Protocol {
     Http2,
 }
 
+/// Marks a request whose connection has no place of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Spare;
+
+/// What a connection holds as long as it is open.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    spare: bool,
+}
+
 /// All connections of one listener.
 pub(crate) struct Connections {
     places: Arc<Semaphore>,
+    spare: Arc<Semaphore>,
     open: Mutex<Vec<Arc<Entry>>>,
     begun: Instant,
     stalled_max: Duration,
@@ -80,9 +99,10 @@ struct Entry {
 
 impl Connections {
     /// `stalled_max`: a connection whose request does not move for so long is closed.
-    pub(crate) fn new(most: usize, stalled_max: Duration) -> Arc<Self> {
-        let places = Arc::new(Semaphore::new(most));
-        Arc::new(Self { places, open: Mutex::default(), begun: Instant::now(), stalled_max })
+    pub(crate) fn new(most: usize, protocol: Protocol, stalled_max: Duration) -> Arc<Self> {
+        let spare = if protocol == Protocol::Http1 { SPARE_MAX } else { 0 };
+        let (places, spare) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(spare)));
+        Arc::new(Self { places, spare, open: Mutex::default(), begun: Instant::now(), stalled_max })
     }
 
     fn now(&self) -> u64 {
@@ -90,28 +110,35 @@ impl Connections {
     }
 
     /// A place for one more, which the connection idle for longest has to leave if there is none.
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+    async fn place(&self) -> Place {
+        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+            return Place { _permit: permit, spare: false };
+        }
         loop {
-            if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-                return Some(place);
-            }
-            let idlest = {
-                let open = self.open.lock();
-                let idle = |entry: &&Arc<Entry>| {
-                    entry.busy.load(Ordering::Relaxed) == 0 && !entry.told.load(Ordering::Relaxed)
-                };
-                open.iter().filter(idle).min_by_key(|entry| entry.since.load(Ordering::Relaxed)).cloned()
-            };
-            if let Some(entry) = idlest {
-                entry.told.store(true, Ordering::Relaxed);
-                entry.close.notify_one();
-            }
+            self.make_room();
             // Whoever leaves first; with nobody idle that is whoever is done first.
             let soon = tokio::time::timeout(ACCEPT_PAUSE, Arc::clone(&self.places).acquire_owned()).await;
-            match soon {
-                Ok(place) => return place.ok(),
-                Err(_) => continue,
+            if let Ok(Ok(permit)) = soon {
+                return Place { _permit: permit, spare: false };
             }
+            if let Ok(permit) = Arc::clone(&self.spare).try_acquire_owned() {
+                return Place { _permit: permit, spare: true };
+            }
+        }
+    }
+
+    /// Tells the connection that is idle for longest to leave; not one so new that what it asks may not be read yet.
+    fn make_room(&self) {
+        let before = self.now().saturating_sub(ACCEPT_PAUSE.as_millis() as u64);
+        let open = self.open.lock();
+        let idle = |entry: &&Arc<Entry>| {
+            entry.busy.load(Ordering::Relaxed) == 0
+                && entry.since.load(Ordering::Relaxed) <= before
+                && !entry.told.load(Ordering::Relaxed)
+        };
+        if let Some(idlest) = open.iter().filter(idle).min_by_key(|entry| entry.since.load(Ordering::Relaxed)) {
+            idlest.told.store(true, Ordering::Relaxed);
+            idlest.close.notify_one();
         }
     }
 
@@ -151,7 +178,6 @@ pub(crate) async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     loop {
-        let Some(place) = connections.place().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -161,10 +187,13 @@ pub(crate) async fn serve<S, B>(
                 continue;
             }
         };
+        let place = connections.place().await;
+        let spare = place.spare;
         let (connections, budget, service) = (Arc::clone(&connections), Arc::clone(&budget), service.clone());
         tokio::spawn(async move {
             let entry = connections.enter();
-            let tracked = Tracked { connections: Arc::clone(&connections), entry: Arc::clone(&entry), budget, service };
+            let tracked =
+                Tracked { connections: Arc::clone(&connections), entry: Arc::clone(&entry), budget, service, spare };
             one(stream, protocol, &connections, &entry, tracked).await;
             connections.leave(&entry);
             drop(place);
@@ -262,6 +291,7 @@ struct Tracked<S> {
     entry: Arc<Entry>,
     budget: Arc<Budget>,
     service: S,
+    spare: bool,
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Tracked<S>
@@ -281,12 +311,17 @@ where
         // For those to whom the body comes as any other.
         request.extensions_mut().insert(Arc::clone(&lease));
         request.extensions_mut().insert(Arc::clone(&open));
+        let spare = self.spare;
+        if spare {
+            request.extensions_mut().insert(Spare);
+        }
         let http2 = request.version() == http::Version::HTTP_2;
         let answer = self.service.clone().call(request);
         Box::pin(async move {
             let mut response = answer.await?;
-            // What is left of the request ends the connection; a client that is not told would ask here again.
-            if !http2 && open.unread.load(Ordering::Relaxed) {
+            // What is left of the request ends the connection; a client that is not told would ask here again. And a
+            // spare one is for one question: the next connection may find a place.
+            if !http2 && (spare || open.unread.load(Ordering::Relaxed)) {
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response.map(|body| Held { body: Box::pin(body), _lease: lease, open }))
@@ -469,7 +504,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_of_a_model_is_waited_for_and_another_request_that_does_not_move_is_not() {
-        let connections = Connections::new(1, A_WHILE / 4);
+        let connections = Connections::new(1, Protocol::Http1, A_WHILE / 4);
         let entry = connections.enter();
         let open = Arc::new(Open::new(&connections, &entry));
         let change = open.change();
@@ -480,7 +515,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_is_idle_but_while_one_of_its_requests_is_in_progress() {
-        let connections = Connections::new(1, Duration::from_secs(600));
+        let connections = Connections::new(1, Protocol::Http2, Duration::from_secs(600));
         let entry = connections.enter();
         let open = Open::new(&connections, &entry);
         open.becomes_stream();

@@ -8,6 +8,7 @@
 mod bulk;
 pub mod message;
 pub(crate) mod stream;
+mod weigh;
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -29,11 +30,14 @@ use crate::connections::{Change, Metered, Open};
 
 /// What answers may have beyond a request's limit: a model may give more than it takes.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
+/// The largest message of a call that carries no tensors.
+const SMALL_BYTES_MAX: usize = 1 << 20;
+
 /// The service, for the listener.
 pub(crate) fn service(api: Arc<Api>) -> Timed<GrpcInferenceServiceServer<Calls>> {
     let limits = api.limits;
     let inner = GrpcInferenceServiceServer::new(Calls { api: Arc::clone(&api) })
-        .max_decoding_message_size(limits.request_bytes_max)
+        .max_decoding_message_size(SMALL_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
     // The request's bytes have as long as its answer.
     Timed { inner, api, most: limits.timeout * 2 }

@@ -133,16 +133,16 @@ impl Server {
             let routes = http::routes(watched, options.camera_series_max, Arc::clone(&api));
             // What a request and its answer may take, and a while to fetch the answer.
             let stalled_max = options.api.timeout * 2 + IDLE_MAX;
-            let connections = connections::Connections::new(options.connections_max, stalled_max);
-            let budget = Arc::clone(&api.budget);
             let protocol = connections::Protocol::Http1;
+            let connections = connections::Connections::new(options.connections_max, protocol, stalled_max);
+            let budget = Arc::clone(&api.budget);
             runtime.spawn(connections::serve(listener, protocol, connections, budget, routes));
         }
         if let Some((listener, _)) = grpc {
             let stalled_max = options.api.timeout * 2 + grpc::stream::IDLE_MAX;
-            let connections = connections::Connections::new(options.connections_max, stalled_max);
-            let budget = Arc::clone(&api.budget);
             let protocol = connections::Protocol::Http2;
+            let connections = connections::Connections::new(options.connections_max, protocol, stalled_max);
+            let budget = Arc::clone(&api.budget);
             runtime.spawn(connections::serve(listener, protocol, connections, budget, grpc::service(api)));
         }
         Ok(Self { http: addresses.0, grpc: addresses.1, runtime: Some(runtime) })

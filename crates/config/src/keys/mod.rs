@@ -110,7 +110,7 @@ pub(crate) static DIRECT: Section = section(
             "connections_max",
             Integer { min: 1, max: 100_000 },
             Is("1024"),
-            "connections at once, by HTTP and by gRPC; beyond it the one that has been idle longest is closed",
+            "connections at once, by HTTP and by gRPC; beyond it the one that has been idle longest is closed, and if none is, only the pages are served",
         ),
         key(
             "timeout_ms",

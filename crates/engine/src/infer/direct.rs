@@ -136,7 +136,7 @@ impl Drop for Part {
     }
 }
 
-/// One failure fails the request; its times span those of all its items.
+/// One failure fails the request; its times span those of all its items, and its version is theirs if they agree.
 fn merge(one: FrameResult, other: FrameResult) -> FrameResult {
     let mut timing = one.timing;
     timing.batched = timing.batched.min(other.timing.batched);
@@ -144,5 +144,53 @@ fn merge(one: FrameResult, other: FrameResult) -> FrameResult {
     timing.inferred = timing.inferred.max(other.timing.inferred);
     let failed = matches!(one.outcome, Outcome::Inferred(_)) && matches!(other.outcome, Outcome::Dropped { .. });
     let outcome = if failed { other.outcome } else { one.outcome };
-    FrameResult { timing, outcome, ..one }
+    FrameResult { timing, outcome, served_by: one.served_by.and(other.served_by), ..one }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infer::work::{Input, Work};
+    use omma_frame::{Mono, Payload, ServedBy};
+
+    struct Waiting(Arc<Mutex<Vec<FrameResult>>>);
+
+    impl Caller for Waiting {
+        fn waits(&self) -> bool {
+            true
+        }
+
+        fn answer(self: Box<Self>, result: FrameResult) {
+            self.0.lock().push(result);
+        }
+    }
+
+    fn item_of(version: u32) -> FrameResult {
+        let (caller, input) =
+            (Box::new(Waiting(Arc::default())), Input::Picture(Payload::Encoded(bytes::Bytes::new())));
+        let work = Work::Direct { input, received_at: Mono(0), caller };
+        let (_, pending) = work.begin(0, Mono(0), ServedBy { model: 0, version });
+        pending.result
+    }
+
+    #[test]
+    fn the_answer_says_which_version_gave_it_if_it_was_one() {
+        for (versions, expected) in [
+            (&[3, 3][..], 3),
+            // One item was refused before a model looked at it.
+            (&[0, 3], 3),
+            (&[3, 0, 3], 3),
+            (&[0, 0], 0),
+            (&[3, 4], ServedBy::MIXED),
+            (&[3, 4, 3], ServedBy::MIXED),
+        ] {
+            let answers = Arc::new(Mutex::new(Vec::new()));
+            let parts = gather(Box::new(Waiting(Arc::clone(&answers))), versions.len());
+            for (part, &version) in parts.into_iter().zip(versions) {
+                part.answer(item_of(version));
+            }
+            let given: Vec<_> = answers.lock().iter().map(|answer| answer.served_by.version).collect();
+            assert_eq!(given, [expected], "{versions:?}");
+        }
+    }
 }

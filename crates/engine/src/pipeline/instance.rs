@@ -143,11 +143,14 @@ impl Instance {
             origins: &prepared.origins,
             parameters: &self.version.parameters,
         };
-        let outputs = &mut self.outputs;
-        let mut read =
-            read_for(&prepared.takers, |views, fit| outputs.decode(views, fit).map_err(|error| error.message));
-        let (outcomes, error) =
-            run::run(self.backend.as_mut(), input, &prepared.fits, self.version.info.batch, &mut read);
+        let (outcomes, error) = {
+            let outputs = &mut self.outputs;
+            let mut read =
+                read_for(&prepared.takers, |views, fit| outputs.decode(views, fit).map_err(|error| error.message));
+            run::run(self.backend.as_mut(), input, &prepared.fits, self.version.info.batch, &mut read)
+        };
+        // Requests' values may be large; they are not kept until the next batch comes.
+        prepared.takers.clear();
         let Some(pendings) = self.slot.release() else { return false };
         finish(&self.shared, &self.version, pendings, outcomes, started, frames, error.as_ref());
         match error {

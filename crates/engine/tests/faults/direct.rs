@@ -123,6 +123,20 @@ fn tensors_go_in_and_come_out_as_they_are_in_whatever_batches_and_are_answered_o
 }
 
 #[test]
+fn a_request_is_let_go_of_once_it_is_answered() {
+    for mode in [Mode::Sync, Mode::Async, Mode::Direct] {
+        let mut rig = Rig::new(1, Delivery::Every, Model::new(|_| Turn::Answer).blocking(Device::Cpu));
+        rig.models[0].0.mode = mode;
+        let running = rig.start().expect("starts");
+        let tensors = Tensors::of(vec![Picture::default()]);
+        let asking = ask_tensors(&running, &tensors);
+        until("it is answered", || !asking.answers().is_empty());
+        assert_eq!(Arc::strong_count(&tensors), 1, "{mode:?}: its values wait for no further batch");
+        let _ = running.stop();
+    }
+}
+
+#[test]
 fn a_request_has_a_place_in_front_of_what_was_prepared_of_cameras() {
     let gate = Gate::default();
     let first = gate.clone();

@@ -16,11 +16,7 @@ use super::json_error;
 use crate::parameters::Parameters;
 use crate::wire::InferParameter;
 use crate::wire::infer_parameter::ParameterChoice;
-use crate::{Invalid, quoted};
-
-/// Tensors in one list, parameters in one place: more than any model has, and than any client sends.
-const TENSORS_MAX: usize = 256;
-const PARAMETERS_MAX: usize = 64;
+use crate::{Invalid, PARAMETERS_MAX, TENSORS_MAX, quoted};
 
 /// A request's header or a response's.
 #[derive(Default)]

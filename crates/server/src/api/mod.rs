@@ -272,7 +272,7 @@ impl Api {
             _ => error,
         })?;
         let ran = result.served_by.version > 0;
-        if ran && !model.gave(shared, *items, &result) {
+        if ran && !model.gave(&result) {
             return Ok(None);
         }
         let outputs = outputs?;

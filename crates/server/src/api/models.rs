@@ -112,15 +112,10 @@ fn dimension(size: usize) -> i64 {
 }
 
 impl Served {
-    /// Whether the result is this version's, in all of its items. It says who gave the first of them that was done; the
-    /// others are of the same version if no other has come since.
+    /// Whether the result is this version's, in all of its items.
     #[must_use]
-    pub fn gave(&self, shared: &Shared, items: usize, result: &FrameResult) -> bool {
-        let serves = || {
-            let now = shared.model(self.number).and_then(|model| model.serving);
-            now.is_some_and(|now| Arc::ptr_eq(&now, &self.serving))
-        };
-        result.served_by.version == self.serving.version && (items == 1 || serves())
+    pub fn gave(&self, result: &FrameResult) -> bool {
+        result.served_by.version == self.serving.version
     }
 
     #[must_use]

@@ -57,7 +57,7 @@ async fn read(most: usize, mut body: Metered) -> Result<ModelInferRequest, Statu
             message.add(data)?;
         }
     }
-    message.finish()
+    message.finish(|bytes| body.lease().take(bytes).map_err(|error| error.status()))
 }
 
 fn broken(error: Box<dyn std::error::Error + Send + Sync>) -> Status {

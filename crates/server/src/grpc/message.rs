@@ -10,6 +10,8 @@ use omma_protocol::wire::ModelInferRequest;
 use prost::Message as _;
 use tonic::Status;
 
+use super::weigh::weigh;
+
 /// In front of each message: whether it is compressed, and its length.
 pub(super) const PREFIX_BYTES: usize = 5;
 /// A smaller piece is copied to its neighbours.
@@ -55,21 +57,22 @@ impl Message {
         Ok(())
     }
 
-    /// The message, of which all pieces have come.
+    /// The message, of which all pieces have come. `take` is told how many bytes it takes beside them.
     ///
     /// # Errors
-    /// They are not all, or no request.
-    pub fn finish(mut self) -> Result<ModelInferRequest, Status> {
+    /// They are not all, or no request, or it may not take so much.
+    pub fn finish(mut self, take: impl FnOnce(usize) -> Result<(), Status>) -> Result<ModelInferRequest, Status> {
         if self.length != Some(self.pieces.remaining()) {
             return Err(Status::invalid_argument("the message ended early"));
         }
+        take(weigh(&mut self.pieces.clone())?)?;
         ModelInferRequest::decode(&mut self.pieces)
             .map_err(|error| Status::invalid_argument(format!("the message is no request for inference: {error}")))
     }
 }
 
 /// Bytes in pieces. What lies within one of them is taken out of it without a copy.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Pieces {
     pieces: VecDeque<Bytes>,
     /// Behind them: small pieces, joined.
@@ -170,7 +173,7 @@ mod tests {
                 }
                 message.add(rest.split_to(size.min(rest.len()))).expect("taken");
             }
-            assert_eq!(message.finish().expect("read"), request(), "pieces of {sizes:?}");
+            assert_eq!(message.finish(|_| Ok(())).expect("read"), request(), "pieces of {sizes:?}");
         }
     }
 
@@ -206,7 +209,7 @@ mod tests {
         ] {
             let mut message = Message::new(100);
             let taken = pieces.iter().try_for_each(|piece| message.add(Bytes::from_static(piece)));
-            let status = taken.and_then(|()| message.finish()).expect_err(expected);
+            let status = taken.and_then(|()| message.finish(|_| Ok(()))).expect_err(expected);
             assert!(status.message().starts_with(expected), "{status}");
         }
     }

@@ -19,6 +19,7 @@ use tonic::server::{Grpc, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::message::PREFIX_BYTES;
+use super::weigh::weigh;
 use super::{ANSWER_BYTES_MAX, Answer};
 use crate::api::Api;
 use crate::api::budget::Lease;
@@ -39,7 +40,8 @@ pub(super) async fn answer(api: Arc<Api>, request: http::Request<Metered>) -> An
     let request_bytes_max = api.limits.request_bytes_max;
     let call = Call { api, lease: Arc::clone(request.body().lease()), open: Arc::clone(request.body().open()) };
     call.open.becomes_stream();
-    Grpc::new(Messages)
+    let messages = Messages { lease: Arc::clone(request.body().lease()) };
+    Grpc::new(messages)
         .apply_max_message_size_config(Some(request_bytes_max), Some(ANSWER_BYTES_MAX))
         .streaming(call, request)
         .await
@@ -59,8 +61,11 @@ struct Answered {
 }
 
 /// How the messages of both directions are read and written.
-#[derive(Clone, Copy)]
-struct Messages;
+#[derive(Clone)]
+struct Messages {
+    /// The stream's.
+    lease: Arc<Lease>,
+}
 
 impl Codec for Messages {
     type Encode = Answered;
@@ -69,11 +74,11 @@ impl Codec for Messages {
     type Decoder = Self;
 
     fn encoder(&mut self) -> Self {
-        *self
+        self.clone()
     }
 
     fn decoder(&mut self) -> Self {
-        *self
+        self.clone()
     }
 }
 
@@ -82,8 +87,11 @@ impl Decoder for Messages {
     type Error = Status;
 
     fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Asked>, Status> {
-        let bytes = PREFIX_BYTES + message.remaining();
-        let request = ModelInferRequest::decode(message)
+        let mut message = message.copy_to_bytes(message.remaining());
+        let values = weigh(&mut message.clone())?;
+        self.lease.take(values).map_err(|error| error.status())?;
+        let bytes = PREFIX_BYTES + message.len() + values;
+        let request = ModelInferRequest::decode(&mut message)
             .map_err(|error| Status::invalid_argument(format!("a message is no request for inference: {error}")))?;
         Ok(Some(Asked { request, bytes }))
     }

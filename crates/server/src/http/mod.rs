@@ -11,22 +11,36 @@ mod v2;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::api::Api;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, Kind};
+use crate::connections::Spare;
 use crate::watched::Watched;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 pub(crate) fn routes(watched: Watched, camera_series_max: usize, api: Arc<Api>) -> Router {
-    pages::routes(watched, camera_series_max)
-        .merge(cameras::routes(Arc::clone(&api)))
+    let others = cameras::routes(Arc::clone(&api))
         .merge(v2::routes(Arc::clone(&api)))
         .merge(v1::routes(api))
+        .layer(middleware::from_fn(with_a_place));
+    pages::routes(watched, camera_series_max)
+        .merge(others)
         .fallback(pages::nothing)
         .method_not_allowed_fallback(pages::method)
+}
+
+/// Only the pages are answered where all places are busy.
+async fn with_a_place(request: Request, next: Next) -> Response {
+    if request.extensions().get::<Spare>().is_none() {
+        return next.run(request).await;
+    }
+    let why = "all connections are busy (direct.connections_max), try again later";
+    ApiError::new(Kind::Unavailable, why).into_response()
 }
 
 fn json(value: &serde_json::Value) -> Response {

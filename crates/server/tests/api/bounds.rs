@@ -50,6 +50,35 @@ fn a_thousand_connections_that_say_nothing_or_little_keep_nobody_out() {
 }
 
 #[test]
+fn when_all_connections_are_busy_the_process_is_not_taken_for_dead() {
+    let options = ServerOptions { connections_max: 4, ..options() };
+    let gate = Gate::default();
+    let hold = gate.clone();
+    let served = Served::with(&Model::new(move |_| Turn::Wait(hold.clone())), &options);
+    let address = served.http();
+    let asked: Vec<_> = (0..4).map(|_| std::thread::spawn(move || predict(address))).collect();
+    until("they wait for the model", || served.running.engine.shared().direct_in_flight() == 4);
+    // These say nothing; they hold spare places only until somebody comes.
+    let _silent: Vec<_> = (0..12).map(|_| connect(address)).collect();
+    for page in ["healthz", "readyz", "metrics"] {
+        // Whoever would keep the connection is told that it ends: the next one may find a place.
+        let mut stream = connect(address);
+        stream.write_all(format!("GET /{page} HTTP/1.1\r\nHost: o\r\n\r\n").as_bytes()).expect("sent");
+        let answer = answer(stream);
+        assert_eq!(answer.status, 200, "{page}: {}", answer.text());
+        assert!(answer.head.contains("connection: close"), "{}", answer.head);
+    }
+    let refused = predict(address);
+    assert_eq!((refused.status, refused.text().contains("busy")), (503, true), "{}", refused.text());
+    gate.open();
+    for asked in asked {
+        assert_eq!(asked.join().expect("no panic").status, 200);
+    }
+    until("there is a place again", || predict(address).status == 200);
+    served.stop();
+}
+
+#[test]
 fn a_body_that_does_not_come_is_given_up_and_its_connection_too() {
     let mut options = options();
     options.api.timeout = Duration::from_millis(300);

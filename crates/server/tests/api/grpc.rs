@@ -190,6 +190,31 @@ fn a_stream_answers_in_order_and_goes_on_after_a_bad_request() {
 }
 
 #[test]
+fn what_a_message_would_become_is_bounded_before_it_does() {
+    let mut options = options();
+    options.api.requests_bytes_max = 1 << 20;
+    let served = Served::with(&Model::new(|_| Turn::Answer), &options);
+    // Noughts of a byte each, as numbers of eight; and tensors of two bytes each.
+    let contents = Some(InferTensorContents { int64_contents: vec![0; 300_000], ..InferTensorContents::default() });
+    let numbers = vec![InferInputTensor { contents, ..InferInputTensor::default() }];
+    let tensors = vec![InferInputTensor::default(); 100_000];
+    runtime().block_on(async {
+        for (inputs, expected) in [(numbers, Code::Unavailable), (tensors, Code::InvalidArgument)] {
+            let large = ModelInferRequest { inputs, ..request(&[]) };
+            let alone = client(served.grpc()).await.model_infer(large.clone()).await.expect_err("refused");
+            assert_eq!(alone.code(), expected, "{alone}");
+            let requests = futures_util::stream::iter([large]);
+            let mut client = client(served.grpc()).await;
+            let mut answers = client.model_stream_infer(requests).await.expect("a stream").into_inner();
+            let streamed = answers.message().await.expect_err("refused");
+            assert_eq!(streamed.code(), expected, "{streamed}");
+            client.model_infer(request(&[1])).await.expect("the next one is served");
+        }
+    });
+    served.stop();
+}
+
+#[test]
 fn streams_without_a_request_in_progress_make_room_for_whoever_comes() {
     let options = ServerOptions { connections_max: 3, ..options() };
     let served = Served::with(&Model::new(|_| Turn::Answer), &options);
