@@ -20,8 +20,10 @@ use crate::plan::BatchPlan;
 
 /// The part of a batch's own duration that an idle instance waits for company.
 const LINGER_DIVISOR: u32 = 20;
-/// What one moment says of those to come.
-const COMPANY_WEIGHT: f32 = 1.0 / 32.0;
+/// The part of its last moments that company is known by.
+const COMPANY_MOMENTS: f32 = 32.0;
+/// Where company comes more often than this, those of the last batch come back: nothing leaves before they can join.
+const COMPANY_RARE: f32 = 0.25;
 
 /// A frame on its way into the batcher.
 #[derive(Debug)]
@@ -47,6 +49,9 @@ pub struct Taken<T> {
 pub enum Seat {
     /// An instance that has had nothing to do since then.
     Idle(Mono),
+    /// A busy server, at which a batch that leaves at `at` arrives about as it comes free; the answer that it then sends
+    /// is expected `back`.
+    Soon { at: Mono, back: Mono },
     /// Busy instances, and a place to be prepared ahead of them. Full batches only: one closed early would wait for an
     /// instance all the same, and without the company that comes meanwhile.
     Ahead,
@@ -87,8 +92,27 @@ pub struct Batcher<T> {
     service: Duration,
     /// The last moment from which on company was hoped for, lingering or not, until it came.
     hoped_since: Option<Mono>,
-    /// The part of such moments after which somebody came within the linger.
-    company: f32,
+    company: Company,
+}
+
+/// The part of the moments from which on company was hoped for after which somebody came within the linger.
+struct Company {
+    part: f32,
+    moments: f32,
+}
+
+impl Default for Company {
+    /// It is expected until it is known better.
+    fn default() -> Self {
+        Self { part: 1.0, moments: 1.0 }
+    }
+}
+
+impl Company {
+    fn learn(&mut self, came: bool) {
+        self.moments = (self.moments + 1.0).min(COMPANY_MOMENTS);
+        self.part += (f32::from(u8::from(came)) - self.part) / self.moments;
+    }
 }
 
 struct Queue<T> {
@@ -135,7 +159,7 @@ impl<T> Batcher<T> {
             last_arrival: Mono(0),
             service: Duration::ZERO,
             hoped_since: None,
-            company: 1.0,
+            company: Company::default(),
         }
     }
 
@@ -184,7 +208,7 @@ impl<T> Batcher<T> {
         self.plan = plan;
         self.target = plan.size.clamp(1, plan.size_max.max(1));
         self.service = Duration::ZERO;
-        self.company = 1.0;
+        self.company = Company::default();
     }
 
     /// Takes out all direct requests, and of each camera the oldest frames as long as they are `wanted`. They have had
@@ -218,9 +242,9 @@ impl<T> Batcher<T> {
 
     fn note_company(&mut self, at: Mono) {
         self.last_arrival = self.last_arrival.max(at);
-        if self.hoped_since.is_some_and(|since| at.since(since) <= self.linger()) {
+        if self.hoped_since.is_some_and(|since| since <= at && at.since(since) <= self.linger()) {
             self.hoped_since = None;
-            self.company += (1.0 - self.company) * COMPANY_WEIGHT;
+            self.company.learn(true);
         }
     }
 
@@ -269,12 +293,16 @@ impl<T> Batcher<T> {
             let until = match seat {
                 Seat::None => Some(Mono(u64::MAX)),
                 Seat::Direct => self.direct.items.is_empty().then_some(Mono(u64::MAX)),
-                Seat::Idle(_) | Seat::Ahead if waiting >= self.target || flush => None,
+                Seat::Idle(_) | Seat::Soon { .. } | Seat::Ahead if waiting >= self.target || flush => None,
                 Seat::Ahead => Some(Mono(u64::MAX)),
+                Seat::Soon { at, .. } => Some(if self.company.part <= COMPANY_RARE { at } else { Mono(u64::MAX) }),
                 Seat::Idle(since) => self.worth_waiting_until(since),
             };
             if let Some(until) = until.filter(|until| now < *until) {
                 return Take::WaitUntil(until);
+            }
+            if let Seat::Soon { back, .. } = seat {
+                self.hope(back);
             }
             self.adapt(waiting);
             self.fill(now, batch, expired);
@@ -291,13 +319,17 @@ impl<T> Batcher<T> {
         // What a frame waited while every instance was busy was no wait for company.
         let overdue = self.oldest.get(gone)?.max(idle_since).plus(self.plan.timeout);
         let hoping_since = idle_since.max(self.last_arrival);
-        if self.hoped_since.is_some_and(|since| since != hoping_since) {
-            // Nobody came.
-            self.company -= self.company * COMPANY_WEIGHT;
-        }
-        self.hoped_since = Some(hoping_since);
-        let worth_it = self.company * LINGER_DIVISOR as f32 >= self.waiting() as f32;
+        self.hope(hoping_since);
+        let worth_it = self.company.part * LINGER_DIVISOR as f32 >= self.waiting() as f32;
         worth_it.then(|| overdue.min(hoping_since.plus(self.linger())))
+    }
+
+    /// Company is hoped for from then on.
+    fn hope(&mut self, since: Mono) {
+        if self.hoped_since.replace(since).is_some_and(|before| before != since) {
+            // Nobody came.
+            self.company.learn(false);
+        }
     }
 
     /// Follows the depth by doubling and halving: a deep queue wants throughput, a shallow one low latency.

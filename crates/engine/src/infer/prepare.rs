@@ -100,16 +100,20 @@ impl Decoders {
             }
             Self::Pool { threads, decoders } => {
                 let mut slots: Vec<&mut [u8]> = tensor.slots_mut().take(inputs.len()).collect();
-                let fits: Vec<_> = threads.install(|| {
-                    slots
-                        .par_iter_mut()
-                        .zip(inputs.par_iter())
-                        .map(|(slot, input)| {
-                            let mine = rayon::current_thread_index().unwrap_or(0) % decoders.len();
-                            fill(decoders[mine].lock().as_mut(), input, slot)
-                        })
-                        .collect()
-                });
+                let fits: Vec<_> = match (&mut slots[..], &inputs[..]) {
+                    // To be woken takes a pool's thread longer than some pictures take.
+                    ([slot], [input]) => vec![fill(decoders[0].lock().as_mut(), input, slot)],
+                    _ => threads.install(|| {
+                        slots
+                            .par_iter_mut()
+                            .zip(inputs.par_iter())
+                            .map(|(slot, input)| {
+                                let mine = rayon::current_thread_index().unwrap_or(0) % decoders.len();
+                                fill(decoders[mine].lock().as_mut(), input, slot)
+                            })
+                            .collect()
+                    }),
+                };
                 for (slot, ((input, pending), fit)) in inputs.drain(..).zip(pendings.drain(..)).zip(fits).enumerate() {
                     if keep(fit, pending, &mut prepared.pendings, &mut prepared.fits, failed) {
                         if slot != filled {

@@ -6,6 +6,7 @@ use crossbeam_channel::{Receiver, Sender};
 use omma_frame::Mono;
 use parking_lot::Mutex;
 
+use super::overlap::{Next, Overlap};
 use crate::batch::Seat;
 use crate::infer::prepare::Prepared;
 use crate::infer::work::Destination;
@@ -39,27 +40,29 @@ struct Out {
     batches: usize,
     /// When the last batch came back.
     returned_at: Mono,
+    /// Of requests to a server: when the next one is worth sending although it is busy.
+    overlap: Option<Overlap>,
     free: Vec<Prepared>,
 }
 
 impl Feed {
     /// Instances have one batch each, one more prepared, and together one place in front.
     pub(super) fn to_instances(instances: usize) -> Self {
-        Self::new(instances * 2, instances, true)
+        Self::new(instances * 2, instances, true, None)
     }
 
     /// Requests fill the configured buffer.
     pub(super) fn to_requests(batches_max: usize, useful: usize) -> Self {
-        Self::new(batches_max, useful, false)
+        Self::new(batches_max, useful, false, Some(Overlap::new(useful)))
     }
 
-    fn new(batches_max: usize, useful: usize, front: bool) -> Self {
+    fn new(batches_max: usize, useful: usize, front: bool, overlap: Option<Overlap>) -> Self {
         let batches_max = batches_max.max(1);
         // Never full: no more batches exist than either has room for.
         let lane = || crossbeam_channel::bounded(batches_max + usize::from(front));
         let ((to_direct, direct), (to_ready, ready)) = (lane(), lane());
         Self {
-            out: Mutex::new(Out { batches: 0, returned_at: Mono(0), free: Vec::new() }),
+            out: Mutex::new(Out { batches: 0, returned_at: Mono(0), overlap, free: Vec::new() }),
             batches_max,
             useful: useful.clamp(1, batches_max),
             front,
@@ -100,6 +103,20 @@ impl Feed {
         out.free.extend(prepared);
     }
 
+    /// A request with so many frames leaves.
+    pub(super) fn sent(&self, at: Mono, frames: usize) {
+        if let Some(overlap) = &mut self.out.lock().overlap {
+            overlap.sent(at, frames);
+        }
+    }
+
+    /// The request that left at that time has been answered, or given up. Before its batch is released.
+    pub(super) fn ended(&self, at: Mono, now: Mono, well: bool) {
+        if let Some(overlap) = &mut self.out.lock().overlap {
+            overlap.ended(at, now, well);
+        }
+    }
+
     /// What one more batch would find, if at most `requests_max` are worth having. Only the feeder begins batches, so what
     /// it finds stays true until it does.
     pub(super) fn seat(&self, requests_max: usize) -> Seat {
@@ -110,7 +127,8 @@ impl Feed {
         } else if out.batches == most {
             Seat::Direct
         } else if out.batches >= self.useful {
-            Seat::Ahead
+            let next = out.overlap.as_ref().and_then(Overlap::next);
+            next.map_or(Seat::Ahead, |Next { at, back }| Seat::Soon { at, back })
         } else {
             Seat::Idle(out.returned_at)
         }

@@ -121,12 +121,17 @@ impl Requests {
             pending.result.timing.prepared = started;
         }
         slot.hold(started, std::mem::take(&mut prepared.pendings));
+        if let Some(feed) = &version.feed {
+            feed.sent(started, prepared.origins.len());
+        }
         self.runtime.spawn(async move {
-            let returned =
+            let (returned, well) =
                 request(&shared, &version, backend.as_ref(), prepared, outputs.as_mut(), &slot, started).await;
             spare.lock().push((outputs, slot));
             if let Some(feed) = &version.feed {
-                feed.release(returned, shared.clock.mono());
+                let now = shared.clock.mono();
+                feed.ended(started, now, well);
+                feed.release(returned, now);
             }
             shared.desks[version.model].wake();
         });
@@ -137,6 +142,7 @@ fn unanswered(version: &Version) -> String {
     format!("no answer within {} ms", version.plan.deadline.as_millis())
 }
 
+/// Its buffer comes back unless it is lost, and whether it was answered.
 async fn request(
     shared: &Shared,
     version: &Version,
@@ -145,7 +151,7 @@ async fn request(
     outputs: &mut dyn OutputDecoder,
     slot: &WatchSlot,
     started: Mono,
-) -> Option<Prepared> {
+) -> (Option<Prepared>, bool) {
     let Prepared { pendings: _, origins, fits, mut takers, tensor } = prepared;
     let frames = origins.len();
     let batch =
@@ -163,14 +169,15 @@ async fn request(
         }
     };
     let outcomes = collector.finish(ended.as_ref().err());
+    let well = ended.is_ok();
     if let Some(pendings) = slot.release() {
         finish(shared, version, pendings, outcomes, started, frames, ended.err().as_ref());
     }
-    let OwnedBatch { tensor, mut origins, .. } = batch?;
+    let Some(OwnedBatch { tensor, mut origins, .. }) = batch else { return (None, well) };
     origins.clear();
     drop(read);
     takers.clear();
-    Some(Prepared { pendings: Vec::new(), origins, fits, takers, tensor })
+    (Some(Prepared { pendings: Vec::new(), origins, fits, takers, tensor }), well)
 }
 
 /// A request whose panic, when it is begun or while it is on its way, is an answer like any other: what it said.

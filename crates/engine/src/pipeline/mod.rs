@@ -19,6 +19,7 @@ mod feeder;
 mod instance;
 mod models;
 mod order;
+mod overlap;
 mod pace;
 mod reader;
 mod shared;

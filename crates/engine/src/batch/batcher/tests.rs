@@ -117,6 +117,50 @@ fn an_instance_lingers_where_company_comes_often_enough_to_be_worth_the_wait_of_
     }
 }
 
+/// What a batcher of batches that take 20 ms decides for a busy server, after 100 batches that left 1 ms before an answer
+/// and of which each `every`th answer brought its caller back after half a millisecond.
+fn decides_for_a_busy_server(every: u64, now: u64) -> Take {
+    let mut batcher: Batcher<u64> = Batcher::new(plan(16, 16), 8);
+    batcher.observe(Duration::from_millis(20));
+    let (mut batch, mut expired) = (Vec::new(), Vec::new());
+    for round in 1..=100 {
+        let back = round * 100;
+        assert_eq!(batcher.push(CameraIndex(0), entry(back - 50, round), None), None);
+        let seat = Seat::Soon { at: at(back - 1), back: at(back) };
+        let _ = batcher.take(at(back), seat, true, &mut batch, &mut expired);
+        batch.clear();
+        if round % every == 0 {
+            let returned = Entry { arrived: Mono(at(back).0 + 500_000), ..entry(0, round) };
+            assert_eq!(batcher.push(CameraIndex(0), returned, None), None);
+            let _ = batcher.take(at(back + 2), Seat::Idle(at(back + 2)), true, &mut batch, &mut expired);
+            batch.clear();
+        }
+    }
+    assert_eq!(batcher.push(CameraIndex(0), entry(90_000, 0), None), None);
+    batcher.take(at(now), Seat::Soon { at: at(90_010), back: at(90_011) }, false, &mut batch, &mut expired)
+}
+
+#[test]
+fn a_batch_leaves_for_a_busy_server_a_little_before_it_is_free_unless_those_of_the_last_one_would_join_it() {
+    // (callers come back after one answer of so many, now) -> decision for a server that should be sent the next at 90,010
+    let table = [
+        (1000, 90_000, Take::WaitUntil(at(90_010))),
+        (1000, 90_010, Take::Ready),
+        (1000, 90_020, Take::Ready),
+        (1, 90_000, Take::WaitUntil(Mono(u64::MAX))),
+        (1, 90_010, Take::WaitUntil(Mono(u64::MAX))),
+        (2, 90_010, Take::WaitUntil(Mono(u64::MAX))),
+    ];
+    for (every, now, expected) in table {
+        assert_eq!(decides_for_a_busy_server(every, now), expected, "company after one in {every}, at {now}");
+    }
+    // As long as nothing is known of company, it is waited for.
+    let mut batcher = Batcher::new(plan(16, 16), 8);
+    filled(&mut batcher, &[(0, 10, "a")]);
+    let seat = Seat::Soon { at: at(10), back: at(11) };
+    assert_eq!(take(&mut batcher, at(10), seat).0, Take::WaitUntil(Mono(u64::MAX)));
+}
+
 #[test]
 fn a_wait_for_a_busy_instance_is_no_wait_for_company() {
     let mut batcher = Batcher::new(plan(16, 16), 8);
