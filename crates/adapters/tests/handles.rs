@@ -372,11 +372,11 @@ fn handles_that_point_nowhere_are_dropped_by_name_and_the_next_frame_is_served()
         running.push(
             1,
             sequence,
-            Payload::Raw(omma_frame::RawPicture {
+            Payload::Raw(Box::new(omma_frame::RawPicture {
                 bytes: plain(sequence).into(),
                 size: SIZE,
                 format: PixelFormat::Rgb,
-            }),
+            })),
         );
     }
     let results = running.stop(2);

@@ -147,7 +147,7 @@ proptest! {
         let halved = matches!(format, PixelFormat::Nv12 | PixelFormat::I420);
         let sound = len == expected && len > 0 && (!halved || (width % 2 == 0 && height % 2 == 0));
         let picture = omma_frame::RawPicture { bytes: vec![7; len].into(), size: size(width, height), format };
-        let decoded = bench(JpegLibrary::best(), PictureLimits::default()).decode(&Payload::Raw(picture));
+        let decoded = bench(JpegLibrary::best(), PictureLimits::default()).decode(&Payload::Raw(Box::new(picture)));
         prop_assert_eq!(decoded.is_ok(), sound, "{:?}", decoded);
     }
 }

@@ -37,7 +37,8 @@ pub struct RawPicture {
 pub enum Payload {
     /// JPEG or PNG, told apart by their first bytes.
     Encoded(Bytes),
-    Raw(RawPicture),
+    /// Apart, because a payload is moved some ten times on its way, and this is the largest of them.
+    Raw(Box<RawPicture>),
     Handle(Handle),
     /// What came in a picture's place. It goes the frame's way up to the decoder and is dropped there by name, so that
     /// its place in the camera's order and its error result are those of any other failed frame.

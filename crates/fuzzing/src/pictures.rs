@@ -133,7 +133,7 @@ pub fn raw(bytes: &[u8]) {
         && bounded
         && (!halved || (width % 2 == 0 && height % 2 == 0))
         && pixel_bytes.len() == format.byte_len(size);
-    let payload = Payload::Raw(RawPicture { bytes: Bytes::from(pixel_bytes), size, format });
+    let payload = Payload::Raw(Box::new(RawPicture { bytes: Bytes::from(pixel_bytes), size, format }));
     let taken = hold(JpegLibrary::Zune, &spec, &payload);
     assert_eq!(taken.is_ok(), fits, "{width}x{height} {format:?}: {taken:?}");
     assert!(taken.is_err() || taken.is_ok_and(|fit| fit.original == size));

@@ -183,7 +183,7 @@ fn in_form(rgb: &[u8], size: Size, form: Form, encoder: &mut JpegEncoder) -> Res
 }
 
 fn raw_payload(rgb: &[u8], size: Size, format: PixelFormat) -> Payload {
-    Payload::Raw(RawPicture { bytes: raw::from_rgb(rgb, size, format).into(), size, format })
+    Payload::Raw(Box::new(RawPicture { bytes: raw::from_rgb(rgb, size, format).into(), size, format }))
 }
 
 /// What may still be taken.

@@ -139,7 +139,7 @@ impl Canvas {
                 [luma, u, v].concat()
             }
         };
-        Payload::Raw(RawPicture { bytes: bytes.into(), size: self.size, format })
+        Payload::Raw(Box::new(RawPicture { bytes: bytes.into(), size: self.size, format }))
     }
 
     /// BT.601, video range: luma, and chroma averaged over 2x2 pixels.

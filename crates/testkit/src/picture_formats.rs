@@ -332,7 +332,8 @@ pub fn raw_pictures_have_the_bytes_that_their_size_says(open: Open) {
         ),
     ];
     for (format, (width, height), bytes, reason, expected) in cases {
-        let payload = Payload::Raw(RawPicture { bytes: vec![0; bytes].into(), size: size(width, height), format });
+        let payload =
+            Payload::Raw(Box::new(RawPicture { bytes: vec![0; bytes].into(), size: size(width, height), format }));
         assert_eq!(refused(&mut bench, &payload, reason, expected), expected);
     }
 }

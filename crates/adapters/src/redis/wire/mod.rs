@@ -245,7 +245,7 @@ impl Draft {
             return match (self.format.unwrap_or(Form::Encoded), self.width, self.height) {
                 (Form::Encoded, ..) => Ok(Payload::Encoded(bytes)),
                 (Form::Raw(format), Some(width), Some(height)) => {
-                    Ok(Payload::Raw(RawPicture { bytes, size: Size { width, height }, format }))
+                    Ok(Payload::Raw(Box::new(RawPicture { bytes, size: Size { width, height }, format })))
                 }
                 (Form::Raw(_), ..) => unreadable("raw pixels without w and h, expected both".to_owned()),
             };

@@ -10,7 +10,8 @@ fn read_one(wire: Wire, fields: &[(&str, &[u8])]) -> Message {
 fn said(message: &Message) -> String {
     let payload = match &message.payload {
         Payload::Encoded(bytes) => format!("encoded {}", bytes.escape_ascii()),
-        Payload::Raw(RawPicture { bytes, size, format }) => {
+        Payload::Raw(raw) => {
+            let RawPicture { bytes, size, format } = &**raw;
             format!("{format:?} {}x{} {}", size.width, size.height, bytes.escape_ascii())
         }
         Payload::Handle(handle) => format!("handle {} {}", handle.generation, handle.byte_len),
