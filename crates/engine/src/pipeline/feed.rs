@@ -23,7 +23,7 @@ pub(super) struct Feed {
     batches_max: usize,
     /// Batches out at the same time beyond which one more only waits: the instances, or the requests worth having.
     useful: usize,
-    /// Whether there is a place in front; a server takes requests in their order.
+    /// Whether there is a place in front, as instances have; a server takes requests in their order.
     front: bool,
     direct: Receiver<Prepared>,
     ready: Receiver<Prepared>,
@@ -48,23 +48,25 @@ struct Out {
 impl Feed {
     /// Instances have one batch each, one more prepared, and together one place in front.
     pub(super) fn to_instances(instances: usize) -> Self {
-        Self::new(instances * 2, instances, true, None)
+        Self::new(instances * 2, instances, true)
     }
 
     /// Requests fill the configured buffer.
     pub(super) fn to_requests(batches_max: usize, useful: usize) -> Self {
-        Self::new(batches_max, useful, false, Some(Overlap::new(useful)))
+        Self::new(batches_max, useful, false)
     }
 
-    fn new(batches_max: usize, useful: usize, front: bool, overlap: Option<Overlap>) -> Self {
+    fn new(batches_max: usize, useful: usize, front: bool) -> Self {
         let batches_max = batches_max.max(1);
+        let useful = useful.clamp(1, batches_max);
+        let overlap = (!front).then(|| Overlap::new(useful));
         // Never full: no more batches exist than either has room for.
         let lane = || crossbeam_channel::bounded(batches_max + usize::from(front));
         let ((to_direct, direct), (to_ready, ready)) = (lane(), lane());
         Self {
             out: Mutex::new(Out { batches: 0, returned_at: Mono(0), overlap, free: Vec::new() }),
             batches_max,
-            useful: useful.clamp(1, batches_max),
+            useful,
             front,
             direct,
             ready,

@@ -79,6 +79,10 @@ impl Known {
     }
 }
 
+/// Compilers move more than this by a call. Frames are moved some ten times between their source and their batch.
+const MOVED_BYTES_MAX: usize = 128;
+const _: () = assert!(size_of::<Admitted>() <= MOVED_BYTES_MAX && size_of::<Entry<Work>>() <= MOVED_BYTES_MAX);
+
 impl Reader {
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);

@@ -120,15 +120,14 @@ mod tests {
 
     #[test]
     fn values_weigh_what_they_take() {
-        let of = |contents| input(contents);
         for (request, expected) in [
             (ModelInferRequest { raw_input_contents: vec![Bytes::from(vec![1; 9000])], ..Default::default() }, 0),
-            (of(InferTensorContents { int64_contents: vec![0; 1000], ..Default::default() }), 8000),
-            (of(InferTensorContents { uint_contents: vec![0; 1000], ..Default::default() }), 8000),
-            (of(InferTensorContents { bool_contents: vec![true; 1000], ..Default::default() }), 8000),
-            (of(InferTensorContents { fp32_contents: vec![0.0; 1000], ..Default::default() }), 4000),
-            (of(InferTensorContents { fp64_contents: vec![0.0; 1000], ..Default::default() }), 8000),
-            (of(InferTensorContents { bytes_contents: vec![Bytes::new(); 1000], ..Default::default() }), 64_000),
+            (input(InferTensorContents { int64_contents: vec![0; 1000], ..Default::default() }), 8000),
+            (input(InferTensorContents { uint_contents: vec![0; 1000], ..Default::default() }), 8000),
+            (input(InferTensorContents { bool_contents: vec![true; 1000], ..Default::default() }), 8000),
+            (input(InferTensorContents { fp32_contents: vec![0.0; 1000], ..Default::default() }), 4000),
+            (input(InferTensorContents { fp64_contents: vec![0.0; 1000], ..Default::default() }), 8000),
+            (input(InferTensorContents { bytes_contents: vec![Bytes::new(); 1000], ..Default::default() }), 64_000),
         ] {
             assert_eq!(weight(&request), Ok(expected), "{request:?}");
         }
